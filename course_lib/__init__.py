@@ -1,0 +1,1 @@
+"""Image diffusion, built and measured: the library behind the notebooks."""

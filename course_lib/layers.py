@@ -1,0 +1,86 @@
+"""The parts of a denoising network. Pictures are (B, C, H, W), embeddings (B, D).
+
+TimeEmbed (Vaswani et al. 2017, section 3.5; Ho et al. 2020, appendix B) · ResBlock (He et al. 2016,
+with the time added as scale and shift: Dhariwal & Nichol 2021, section 3) · Attention over the
+pixels (Vaswani et al. 2017) · Down, Up (change the resolution).
+"""
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class TimeEmbed(nn.Module):
+    """A time in 0 .. 1000, (B,) -> a vector (B, dim): sines and cosines, then a small MLP."""
+
+    def __init__(self, dim: int, waves: int = 64):
+        super().__init__()
+        self.waves = waves
+        self.mlp = nn.Sequential(nn.Linear(waves, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        half = torch.arange(self.waves // 2, device=t.device)
+        frequency = torch.exp(-math.log(10_000) * half / len(half))  # 1 down to 1/10,000
+        angle = t.float()[:, None] * frequency  # (B, waves / 2)
+        return self.mlp(torch.cat([angle.sin(), angle.cos()], dim=1))
+
+
+class ResBlock(nn.Module):
+    """x + f(x, time): two convolutions, the time between them as a scale and a shift per channel."""
+
+    def __init__(self, c_in: int, c_out: int, dim: int):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, c_in)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.time = nn.Linear(dim, 2 * c_out)
+        self.norm2 = nn.GroupNorm(8, c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)  # at first the block passes its input on unchanged
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.time(F.silu(emb))[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(h) * (1 + scale) + shift
+        return self.skip(x) + self.conv2(F.silu(h))
+
+
+class Attention(nn.Module):
+    """Every pixel looks at every other pixel: x + softmax(q k^T / sqrt(d)) v."""
+
+    def __init__(self, channels: int, heads: int = 4):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(8, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.shape[2]
+        q, k, v = rearrange(self.qkv(self.norm(x)), "b (n k d) h w -> n b k (h w) d",
+                            n=3, k=self.heads)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(rearrange(y, "b k (h w) d -> b (k d) h w", h=h))
+
+
+class Down(nn.Conv2d):
+    """Half the resolution: a convolution with stride 2."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__(c_in, c_out, 3, stride=2, padding=1)
+
+
+class Up(nn.Module):
+    """Twice the resolution: repeat every pixel, then smooth with a convolution."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))

@@ -1,0 +1,127 @@
+"""Samplers: from noise to a picture, one step at a time.
+
+`sample` walks down the schedule's grid of times; a *step* is a function that goes from x_t to
+x_r, r < t. Four of them, each one equation:
+
+| step | equation | network calls |
+|---|---|---|
+| ddpm | x_r = E[x_r given x_t, x0_hat] + sigma z        (Ho et al. 2020, Algorithm 2) | 1 |
+| ddim | x_r = s_r x0_hat + sqrt(n_r^2 - sigma^2) eps_hat + sigma z  (Song et al. 2021, eq. 12) | 1 |
+| heun | average the slope at both ends of the step      (Karras et al. 2022, Algorithm 1) | 2 |
+| dpmpp_2m | extrapolate x0_hat from the last two steps  (Lu et al. 2022, DPM-Solver++, Algorithm 2) | 1 |
+
+With eta = 0, ddim is Euler's method for the probability-flow ODE of every schedule: for EDM and
+for flow matching the same line of code is *their* Euler sampler.
+"""
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .schedules import Schedule
+
+
+class State(NamedTuple):
+    """Where a sampler stands: picture x at time t, and the x0 predicted on the way, at time t0."""
+    t: Tensor
+    x: Tensor
+    x0: Tensor | None = None
+    t0: Tensor | None = None
+
+
+Step = Callable[[Callable, Schedule, State, Tensor], State]
+
+
+@torch.no_grad()
+def sample(denoise: Callable, schedule: Schedule, x: Tensor, steps: int,
+           step: Step | None = None) -> Iterator[State]:
+    """Yield the state after each of `steps` steps, so that a film comes for free.
+
+    denoise: (x_t, t) -> Pred, a Denoiser or a closure around one. x: the start, (B, ...), drawn
+    from N(0, noise(t_max)^2 I). step: one of the four below, default ddim().
+    """
+    step = step or ddim()
+    times = schedule.grid(steps, x.device)
+    state = State(times[0], x)
+    for r in times[1:]:
+        state = step(denoise, schedule, state, r)
+        yield state
+
+
+def ddpm(variance: str = "posterior", generator: torch.Generator | None = None) -> Step:
+    """Ancestral sampling. variance: "posterior" (btilde_t) or "beta" (Ho's sigma_t^2 = beta_t).
+
+    Between t and an earlier r the chain's alpha is (s_t / s_r)^2. Needs signal^2 + noise^2 = 1.
+    """
+    if variance not in ("posterior", "beta"):
+        raise ValueError(f'variance is "posterior" or "beta", not {variance!r}')
+
+    def step(denoise, schedule, state, r):
+        t, x_t = state.t, state.x
+        x0, _ = denoise(x_t, t)
+        s_t, n_t, s_r, n_r = _coefficients(schedule, t, r)
+        alpha = (s_t / s_r) ** 2
+        beta = 1 - alpha
+        mean = (s_r * beta * x0 + alpha.sqrt() * n_r**2 * x_t) / n_t**2
+        var = beta * n_r**2 / n_t**2 if variance == "posterior" else beta
+        if n_r > 0:  # the last step adds no noise
+            mean = mean + var.sqrt() * _fresh(x_t, generator)
+        return State(r, mean, x0, t)
+    return step
+
+
+def ddim(eta: float = 0.0, generator: torch.Generator | None = None) -> Step:
+    """Deterministic for eta = 0; eta = 1 is ddpm with the posterior variance."""
+    def step(denoise, schedule, state, r):
+        t, x_t = state.t, state.x
+        x0, eps = denoise(x_t, t)
+        s_t, n_t, s_r, n_r = _coefficients(schedule, t, r)
+        sigma = eta * n_r / n_t * (n_t**2 - (s_t / s_r) ** 2 * n_r**2).clamp(min=0).sqrt()
+        x_r = s_r * x0 + (n_r**2 - sigma**2).clamp(min=0).sqrt() * eps
+        if eta > 0:
+            x_r = x_r + sigma * _fresh(x_t, generator)
+        return State(r, x_r, x0, t)
+    return step
+
+
+def heun() -> Step:
+    """Second order: in y = x / s and q = n / s the ODE is dy = eps dq; use the mean of two slopes.
+
+    Where s_t = 0 (pure noise) or n_r = 0 (the last step) y or the second slope does not exist:
+    there it is an Euler step, that is, ddim.
+    """
+    def step(denoise, schedule, state, r):
+        t, x_t = state.t, state.x
+        x0, eps = denoise(x_t, t)
+        s_t, n_t, s_r, n_r = _coefficients(schedule, t, r)
+        x_r = s_r * x0 + n_r * eps
+        if s_t > 0 and n_r > 0:
+            slope = (eps + denoise(x_r, r).eps) / 2
+            x_r = s_r * (x_t / s_t + (n_r / s_r - n_t / s_t) * slope)
+        return State(r, x_r, x0, t)
+    return step
+
+
+def dpmpp_2m() -> Step:
+    """Second order from memory: no second network call, the last x0_hat gives the slope."""
+    def step(denoise, schedule, state, r):
+        t, x_t = state.t, state.x
+        x0, _ = denoise(x_t, t)
+        s_t, n_t, s_r, n_r = _coefficients(schedule, t, r)
+        h = schedule.log_snr(r) - schedule.log_snr(t)
+        direction = x0
+        if state.x0 is not None and n_r > 0:  # first and last step: ddim
+            k = (schedule.log_snr(t) - schedule.log_snr(state.t0)) / h
+            direction = (1 + 1 / (2 * k)) * x0 - state.x0 / (2 * k)
+        x_r = n_r / n_t * x_t - s_r * torch.expm1(-h) * direction
+        return State(r, x_r, x0, t)
+    return step
+
+
+def _coefficients(schedule, t, r):
+    return schedule.signal(t), schedule.noise(t), schedule.signal(r), schedule.noise(r)
+
+
+def _fresh(x, generator):
+    return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
