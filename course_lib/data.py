@@ -62,8 +62,7 @@ def emoji(size: int = 64, subset: str = "all", split: str = "train") -> Emoji:
     table = _table()
     keep = [i for i, row in enumerate(table) if (split == "all" or row["split"] == split)
             and (subset == "all" or row["face"] == "1")]
-    pictures = _pictures()[keep] if len(keep) < len(table) else _pictures()
-    return Emoji(shrink(pictures, 64 // size), [table[i] for i in keep])
+    return Emoji(shrink(_pictures()[keep], 64 // size), [table[i] for i in keep])
 
 
 def to_float(pictures: Tensor) -> Tensor:

@@ -76,9 +76,9 @@ def predict_edm(s, n, sigma_data: float = 0.5):
 class Denoiser(nn.Module):
     """net(x, time, **cond) -> same shape as x, together with its schedule and target.
 
-    loss_as, floor: measure the error in the output space of another target (say predict_x0
-    trained with the flow loss), never dividing by less than `floor` there: Li & He 2025
-    (arXiv 2511.13720) let the network predict the picture and weigh it as a velocity.
+    loss_as, floor: measure the error in the output space of another target, never dividing by
+    less than `floor` there. predict_x0 with loss_as=predict_eps and floor 5^-0.5 is min-SNR-5
+    (Hang et al. 2023); with loss_as=predict_flow it is Li & He 2025 (arXiv 2511.13720).
     """
 
     def __init__(self, net: nn.Module, schedule: Schedule, target: Target = predict_eps,
@@ -124,7 +124,16 @@ def guide(denoise, cond: dict, null: dict, w: float):
     return guided
 
 
+def clip(denoise, schedule: Schedule, limit: float = 1.0):
+    """Keep x0_hat within [-limit, limit], the range of pictures, and let eps follow (Ho et al.'s code
+    does so). Needed where a noise prediction is divided by a signal near 0."""
+    def clipped(x_t: Tensor, t: Tensor) -> Pred:
+        x0 = denoise(x_t, t).x0.clamp(-limit, limit)
+        return Pred(x0, (x_t - like(schedule.signal(t), x_t) * x0) / like(schedule.noise(t), x_t))
+    return clipped
+
+
 def drop(cond: Tensor, null: Tensor, p: float, generator=None) -> Tensor:
     """Replace whole samples of cond (B, ...) by null (...) with probability p, each on its own."""
     keep = torch.rand(len(cond), device=cond.device, generator=generator) >= p
-    return torch.where(like(keep, cond), cond, null)
+    return torch.where(keep.reshape(-1, *[1] * (cond.ndim - 1)), cond, null)

@@ -2,7 +2,8 @@
 
 TimeEmbed (Vaswani et al. 2017, section 3.5; Ho et al. 2020, appendix B) · ResBlock (He et al. 2016,
 with the time added as scale and shift: Dhariwal & Nichol 2021, section 3) · Attention over the
-pixels (Vaswani et al. 2017) · Down, Up (change the resolution).
+pixels (Vaswani et al. 2017) · Down, Up (change the resolution). All take (x, emb), where emb is the
+time embedding, so that a network is a list of layers; only ResBlock uses it.
 """
 import math
 
@@ -10,6 +11,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def zero(layer: nn.Module) -> nn.Module:
+    """The same layer with all weights 0: a block that ends with it adds nothing at first."""
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+    return layer
 
 
 class TimeEmbed(nn.Module):
@@ -36,10 +44,8 @@ class ResBlock(nn.Module):
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.time = nn.Linear(dim, 2 * c_out)
         self.norm2 = nn.GroupNorm(8, c_out)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.conv2 = zero(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)  # at first the block passes its input on unchanged
-        nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
@@ -56,11 +62,9 @@ class Attention(nn.Module):
         self.heads = heads
         self.norm = nn.GroupNorm(8, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = zero(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
         h = x.shape[2]
         q, k, v = rearrange(self.qkv(self.norm(x)), "b (n k d) h w -> n b k (h w) d",
                             n=3, k=self.heads)
@@ -68,11 +72,15 @@ class Attention(nn.Module):
         return x + self.out(rearrange(y, "b k (h w) d -> b (k d) h w", h=h))
 
 
-class Down(nn.Conv2d):
+class Down(nn.Module):
     """Half the resolution: a convolution with stride 2."""
 
     def __init__(self, c_in: int, c_out: int):
-        super().__init__(c_in, c_out, 3, stride=2, padding=1)
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        return self.conv(x)
 
 
 class Up(nn.Module):
@@ -82,5 +90,5 @@ class Up(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))

@@ -88,15 +88,16 @@ def ddim(eta: float = 0.0, generator: torch.Generator | None = None) -> Step:
 def heun() -> Step:
     """Second order: in y = x / s and q = n / s the ODE is dy = eps dq; use the mean of two slopes.
 
-    Where s_t = 0 (pure noise) or n_r = 0 (the last step) y or the second slope does not exist:
-    there it is an Euler step, that is, ddim.
+    Where s_t = 0 (pure noise) y does not exist, and where n_r = 0 (the last step) the second slope:
+    there it is an Euler step, that is, ddim. So it is for q_t > 200 (EDM starts at 80, the linear
+    chain at 157): from there a step in q is so long that the slope at its other end says nothing.
     """
     def step(denoise, schedule, state, r):
         t, x_t = state.t, state.x
         x0, eps = denoise(x_t, t)
         s_t, n_t, s_r, n_r = _coefficients(schedule, t, r)
         x_r = s_r * x0 + n_r * eps
-        if s_t > 0 and n_r > 0:
+        if s_t > 0.005 * n_t and n_r > 0:
             slope = (eps + denoise(x_r, r).eps) / 2
             x_r = s_r * (x_t / s_t + (n_r / s_r - n_t / s_t) * slope)
         return State(r, x_r, x0, t)
@@ -108,7 +109,7 @@ def dpmpp_2m() -> Step:
     def step(denoise, schedule, state, r):
         t, x_t = state.t, state.x
         x0, _ = denoise(x_t, t)
-        s_t, n_t, s_r, n_r = _coefficients(schedule, t, r)
+        _, n_t, s_r, n_r = _coefficients(schedule, t, r)
         h = schedule.log_snr(r) - schedule.log_snr(t)
         direction = x0
         if state.x0 is not None and n_r > 0:  # first and last step: ddim

@@ -59,7 +59,7 @@ class DDPM(Schedule):
 
     def __init__(self, T: int = 1000, beta: Tensor | None = None):
         beta = torch.linspace(1e-4, 0.02, T, dtype=torch.float64) if beta is None else beta.double()
-        if beta.shape != (T,) or beta.min() <= 0 or beta.max() >= 1:
+        if beta.shape != (T,) or not (beta.min() > 0 and beta.max() < 1):  # also refuses NaN
             raise ValueError(f"beta must be {T} numbers between 0 and 1, got shape "
                              f"{tuple(beta.shape)} in [{beta.min():.3g}, {beta.max():.3g}]")
         self.T = T
@@ -117,6 +117,7 @@ class Karras(Schedule):
         return torch.exp(self.mean + self.std * torch.randn(n, device=device, generator=generator))
 
     def grid(self, steps, device=None):
+        _at_least_one(steps)
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
         high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         sigma = (high + ramp * (low - high)) ** self.rho
@@ -148,11 +149,17 @@ class Flow(Schedule):
         return torch.sigmoid(self.mean + self.std * z)
 
     def grid(self, steps, device=None):
+        _at_least_one(steps)
         t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
         return (self.shift * t / (1 + (self.shift - 1) * t)).float().to(device)
 
     def net_input(self, x_t, t):
         return x_t, 1000 * t
+
+
+def _at_least_one(steps):
+    if steps < 1:
+        raise ValueError(f"sampling takes at least 1 step, not {steps}")
 
 
 def like(v: Tensor, x: Tensor) -> Tensor:

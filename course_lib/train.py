@@ -31,6 +31,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
+        """Move the average towards the weights after optimizer step `step` = 1, 2, ..."""
         d = min(self.decay, (1 + step) / (10 + step))
         mine, theirs = list(self.model.parameters()), list(model.parameters())
         torch._foreach_lerp_(mine, theirs, 1 - d)
@@ -63,7 +64,8 @@ def fit(model: nn.Module, loss_fn: Callable[[nn.Module, Tensor], Tensor], batche
     loss_fn(model, batch) -> scalar. resume: a `Tick.state()`; the run then continues as if it had
     not stopped (the random state comes along). accelerator: a Hugging Face Accelerator; each of
     its processes computes on its own batches and the gradients are averaged.
-    Raises FloatingPointError where the loss is NaN or infinite; the model keeps its last good step.
+    Raises FloatingPointError where the loss or its gradient is NaN or infinite; the model keeps
+    its last good step.
     """
     model.train()
     average = EMA(model, ema)
@@ -79,19 +81,25 @@ def fit(model: nn.Module, loss_fn: Callable[[nn.Module, Tensor], Tensor], batche
             with accelerator.autocast():
                 loss = loss_fn(model, next(batches))
             value = accelerator.reduce(loss.detach(), "mean").item()
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} at step {step} (learning rate {rate:.2g})."
-                                     " Lower the learning rate, or look at the batch.")
+        _check(value, "loss", step, rate)
         loss.backward()
         if accelerator is not None and accelerator.num_processes > 1:
             for p in model.parameters():
-                p.grad = accelerator.reduce(p.grad, "mean")
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
+                if p.grad is not None:  # frozen parts have none
+                    p.grad = accelerator.reduce(p.grad, "mean")
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+        _check(norm.item(), "gradient", step, rate)  # one bad step would spoil weights and EMA
         optimizer.step()
         optimizer.zero_grad()
         average.update(model, step)
         yield Tick(step, value, rate, average.model,
                    lambda step=step: _pack(step, model, average, optimizer))
+
+
+def _check(value: float, what: str, step: int, rate: float) -> None:
+    if not math.isfinite(value):
+        raise FloatingPointError(f"the {what} is {value} at step {step} (learning rate {rate:.2g})."
+                                 " Lower the learning rate, or look at the batch.")
 
 
 def _pack(step, model, average, optimizer) -> dict[str, Tensor]:

@@ -150,9 +150,9 @@ def table(folders: dict[str, Path]) -> tuple[list[dict], list[str]]:
     english, chinese = annotations(folders, "en"), annotations(folders, "zh")
     rows, svgs = [], []
     for style, (package, _) in STYLES.items():
-        read = lambda file: json.loads((folders[package] / file).read_text("utf-8"))  # noqa: E731
-        icons, chars = read("icons.json"), read("chars.json")
-        category = {i: c for c, names in read("metadata.json")["categories"].items() for i in names}
+        icons, chars, meta = (json.loads((folders[package] / f"{file}.json").read_text("utf-8"))
+                              for file in ("icons", "chars", "metadata"))
+        category = {icon: c for c, names in meta["categories"].items() for icon in names}
         todo = sorted(chars.items(), key=lambda item: (
             CATEGORIES.index(category[item[1]]),
             [int(p, 16) for p in item[0].split("-")]))

@@ -1,0 +1,176 @@
+"""How every shipped checkpoint was trained.
+
+    python -m course_lib.recipes faces32                     # one CPU or GPU, resumes where it stopped
+    accelerate launch -m course_lib.recipes faces32          # several GPUs
+    torchrun --nproc_per_node 2 -m course_lib.recipes faces32    # two processes on a CPU
+
+A recipe is one function that returns a `Recipe`: model, batches, and the numbers that `fit` needs.
+`run` trains it, saves its full state every minute under runs/, and at the end writes the averaged
+weights in half precision to data/checkpoints/ and the facts to data/checkpoints/manifest.json.
+"""
+import argparse
+import inspect
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from tqdm.auto import tqdm
+
+from . import data, train
+from .denoiser import Denoiser, predict_eps, predict_x0
+from .schedules import Cosine
+from .unet import UNet
+
+CHECKPOINTS = data.FOLDER / "checkpoints"
+RUNS = data.FOLDER.parent / "runs"
+
+
+@dataclass
+class Recipe:
+    """model; batches: device -> endless batches; steps, lr, ema as in `train.fit`; seed."""
+    model: nn.Module
+    batches: Callable[..., Iterator]
+    steps: int
+    lr: float = 1e-3
+    ema: float = 0.999
+    seed: int = 0
+    loss: Callable = lambda model, x: model.loss(x)
+
+
+def picture_denoiser(widths=(96, 128), patch: int = 4) -> Denoiser:
+    """A U-Net that outputs the clean picture; the loss is that of the noise it implies, with its
+    weight SNR_t capped at 5 (Hang et al. 2023)."""
+    return Denoiser(UNet(widths, patch=patch), Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
+
+
+def faces() -> Recipe:
+    """The live model of notebook 02: 32 px faces, about a minute on two CPU cores. Not shipped."""
+    pictures = data.emoji(32, "faces")
+    return Recipe(picture_denoiser((32, 64), patch=2), lambda device: pictures.batches(16, device),
+                  steps=700, lr=2e-3, ema=0.99)
+
+
+def faces32() -> Recipe:
+    """32 px faces, unconditional."""
+    pictures = data.emoji(32, "faces")
+    return Recipe(picture_denoiser(), lambda device: pictures.batches(32, device), steps=5_000, ema=0.998)
+
+
+def all32() -> Recipe:
+    """All emoji at 32 px, unconditional."""
+    pictures = data.emoji(32, "all")
+    return Recipe(picture_denoiser(), lambda device: pictures.batches(32, device), steps=9_000)
+
+
+def level16() -> Recipe:
+    """16 px faces; with `blind16`, the comparison of notebook 02."""
+    pictures = data.emoji(16, "faces")
+    return Recipe(picture_denoiser((32, 48), patch=2), lambda device: pictures.batches(32, device),
+                  steps=3_000, lr=2e-3)
+
+
+def blind16() -> Recipe:
+    """The same as `level16`, but the network is never told the noise level: its t is always 0."""
+    plan = level16()
+    plan.model.net = Blind(plan.model.net)
+    return plan
+
+
+class Blind(nn.Module):
+    """A network that is told t = 0, whatever the time."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x, t):
+        return self.net(x, torch.zeros_like(t))
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name, its model freshly initialised from the recipe's seed."""
+    names = [k for k, f in globals().items() if inspect.isfunction(f) and f.__module__ == __name__
+             and inspect.signature(f).return_annotation is Recipe and not inspect.signature(f).parameters]
+    if name not in names:
+        raise ValueError(f"no recipe {name!r}; there are: {', '.join(names)}")
+    torch.manual_seed(0)
+    return globals()[name]()
+
+
+def load(name: str, device=None) -> nn.Module:
+    """The shipped model of that name: averaged weights, eval mode, hash and shapes verified."""
+    manifest = json.loads((CHECKPOINTS / "manifest.json").read_text())
+    if name not in manifest:
+        raise ValueError(f"no checkpoint {name!r}; shipped are: {', '.join(manifest)}")
+    path = CHECKPOINTS / f"{name}.safetensors"
+    return train.load(path, recipe(name).model, manifest[name]["sha256"]).to(device)
+
+
+def run(name: str, steps: int | None = None, stop_after: float | None = None) -> None:
+    """Train recipe `name` to the end, or for `stop_after` seconds; call again to go on.
+
+    Resumes from runs/NAME.safetensors; where that is gone but a checkpoint is shipped, from the
+    shipped weights with a fresh optimizer.
+    """
+    accelerator = Accelerator()
+    plan = recipe(name)
+    steps = steps or plan.steps
+    model = plan.model.to(accelerator.device)
+    path, before, resume = RUNS / f"{name}.safetensors", 0.0, None
+    if path.exists():
+        resume = train.read(path)
+        before = resume["seconds"].item()
+    elif (CHECKPOINTS / f"{name}.safetensors").exists():
+        train.load(CHECKPOINTS / f"{name}.safetensors", model)
+    torch.manual_seed(plan.seed + accelerator.process_index)  # other noise on every process
+    ticks = train.fit(model, plan.loss, plan.batches(accelerator.device), steps, lr=plan.lr,
+                      ema=plan.ema, resume=resume, accelerator=accelerator)
+    start = saved = time.monotonic()
+    bar = tqdm(total=steps, desc=name, disable=not accelerator.is_main_process,
+               initial=int(resume["step"]) if resume else 0)
+    losses = []
+    for tick in ticks:
+        bar.update()
+        losses = [*losses[-99:], tick.loss]
+        bar.set_postfix(loss=sum(losses) / len(losses), refresh=False)
+        now = time.monotonic()
+        stop = stop_after is not None and now - start > stop_after
+        if accelerator.is_main_process and (now - saved > 60 or stop or tick.step == steps):
+            seconds = before + now - start
+            train.save(path, {**tick.state(), "seconds": torch.tensor(seconds)})
+            _ship(name, tick, plan, steps, seconds, sum(losses) / len(losses))
+            saved = now
+        if stop:
+            break
+
+
+def _ship(name, tick, plan, steps, seconds, loss) -> None:
+    """Write the averaged weights in half precision, then the manifest that vouches for them."""
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in tick.ema.state_dict().items()}
+    digest = train.save(CHECKPOINTS / f"{name}.safetensors", weights, recipe=name)
+    path = CHECKPOINTS / "manifest.json"
+    manifest = json.loads(path.read_text()) if path.exists() else {}
+    device = next(tick.ema.parameters()).device
+    machine = f"CPU, {torch.get_num_threads()} thread(s), {platform.machine()}"
+    manifest[name] = {
+        "what": inspect.getdoc(globals()[name]), "sha256": digest,
+        "parameters": sum(v.numel() for v in weights.values()),
+        "step": tick.step, "of": steps, "lr": plan.lr, "ema": plan.ema, "seed": plan.seed,
+        "minutes": round(seconds / 60, 1), "training_loss": round(loss, 4),
+        "machine": machine if device.type == "cpu" else torch.cuda.get_device_name(device)}
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(manifest, indent=1) + "\n")
+    unfinished.replace(path)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("name")
+    parser.add_argument("--steps", type=int, help="default: the recipe's own")
+    parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="stop early, resume later")
+    run(**vars(parser.parse_args()))

@@ -1,0 +1,182 @@
+"""Figures: one style for the whole course, legible in the last row of a lecture hall.
+
+Colours are Okabe & Ito's (2008), which colour-blind readers can tell apart. Every function takes
+numbers or pictures and returns the matplotlib figure; notebooks end the cell with `plt.show()`.
+"""
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch import Tensor
+
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+STYLE = {
+    "figure.dpi": 100, "figure.constrained_layout.use": True, "figure.facecolor": "white",
+    "font.size": 13, "axes.titlesize": 13, "axes.labelsize": 13, "legend.fontsize": 12,
+    "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 2.2,
+    "axes.prop_cycle": plt.cycler(color=COLOURS), "image.interpolation": "nearest",
+    "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
+}
+
+
+def style() -> None:
+    """Switch matplotlib to the course's style; every notebook calls it once."""
+    plt.rcParams.update(STYLE)
+
+
+def picture(x: Tensor) -> np.ndarray:
+    """One picture (3, H, W), float in [-1, 1] (clipped) or uint8 -> (H, W, 3) for imshow."""
+    if x.dtype != torch.uint8:
+        x = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return x.permute(1, 2, 0).cpu().numpy()
+
+
+def tile(x: Tensor, columns: int, gap: int = 1) -> np.ndarray:
+    """Pictures (N, 3, H, W) -> one (rows * (H + gap), columns * (W + gap), 3) sheet on white."""
+    n, _, h, w = x.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
+    for i in range(n):
+        top, left = i // columns * (h + gap), i % columns * (w + gap)
+        sheet[top:top + h, left:left + w] = picture(x[i])
+    return sheet
+
+
+def grid(x: Tensor, columns: int = 12, title: str = "", width: float = 12.0):
+    """A sheet of pictures (N, 3, H, W) in rows of `columns`; width in inches."""
+    sheet = tile(x, min(columns, len(x)))
+    used = width * min(columns, len(x)) / columns
+    fig, ax = plt.subplots(figsize=(used, used * sheet.shape[0] / sheet.shape[1] + 0.35 * bool(title)))
+    _bare(ax, sheet)
+    ax.set_title(title, loc="left")
+    return fig
+
+
+def strip(rows: dict[str, Tensor], columns: Sequence[str] = (), title: str = "", width: float = 12.0):
+    """Labelled rows of pictures: {label: (N, 3, H, W)}, with a label over each column."""
+    n = max(len(x) for x in rows.values())
+    first = next(iter(rows.values()))
+    ratio = first.shape[-2] / first.shape[-1]
+    margin = 0.105 * max(len(label) for label in rows) + 0.1  # inches for the labels on the left
+    cell = (width - margin) / n
+    height = cell * ratio * len(rows) + 0.32 * bool(columns) + 0.32 * bool(title)
+    fig, axes = plt.subplots(len(rows), n, figsize=(width, height), squeeze=False)
+    for line, (label, x) in zip(axes, rows.items(), strict=True):
+        for ax in line:
+            ax.axis("off")
+        for ax, image in zip(line, x, strict=False):
+            _bare(ax, picture(image))
+        line[0].axis("on")
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=6)
+    for ax, text in zip(axes[0], columns, strict=False):
+        ax.set_title(text, fontsize=12)
+    if title:
+        fig.suptitle(title, x=0.01, ha="left", fontsize=13)
+    return fig
+
+
+def film(states: Sequence[Tensor], frames: int = 10, title: str = "", width: float = 12.0,
+         labels: Sequence[str] = ()):
+    """The same pictures at evenly spaced moments: states is a list of (N, 3, H, W); time runs right."""
+    pick = np.linspace(0, len(states) - 1, min(frames, len(states))).round().astype(int)
+    n = len(states[0])
+    x = torch.stack([states[i] for i in pick], 1).flatten(0, 1)
+    sheet = tile(x, len(pick))
+    fig, ax = plt.subplots(figsize=(width, width * n / len(pick) + 0.35 * bool(title) + 0.3 * bool(labels)))
+    _bare(ax, sheet)
+    if labels:
+        step = sheet.shape[1] / len(pick)
+        ax.set_xticks([(k + 0.5) * step for k in range(len(pick))], [labels[i] for i in pick])
+        ax.tick_params(length=0)
+    ax.set_title(title, loc="left")
+    return fig
+
+
+def curves(x, lines: dict[str, object], xlabel: str, ylabel: str, title: str = "", ax=None,
+           logx: bool = False, logy: bool = False, bands: dict[str, object] | None = None):
+    """Labelled lines over a common x; bands: {label: half-width} is drawn as error bars."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(8, 4))
+    styles = ["-", "--", "-.", ":"]
+    for k, (label, y) in enumerate(lines.items()):
+        y, half = np.asarray(y), None if bands is None else bands.get(label)
+        look = {"label": label, "color": COLOURS[k % 7], "linestyle": styles[k // 7 % 4]}
+        if half is None:
+            ax.plot(x, y, **look)
+        else:
+            ax.errorbar(x, y, yerr=np.asarray(half), capsize=4, marker="o", **look)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_title(title, loc="left")
+    if logx:
+        ax.set_xscale("log")
+    if logy:
+        ax.set_yscale("log")
+    if len(lines) > 1:
+        ax.legend()
+    return ax.figure
+
+
+def cloud(x: Tensor, ax=None, colour=None, title: str = "", limit: float = 3.0, size: float = 4.0, **look):
+    """A scatter plot of 2-D points (N, 2) with equal axes from -limit to limit."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4, 4))
+    ax.scatter(x[:, 0], x[:, 1], s=size, c=COLOURS[0] if colour is None else colour, linewidths=0, **look)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    ax.set_title(title)
+    return ax.figure
+
+
+def explore(draw: Callable[..., object], values: Sequence, name: str = "t", show: int = 5):
+    """A slider over `values`: draw(value) returns a picture (3, H, W) or an (H, W, 3) array.
+
+    First a static strip of the same function at `show` of the values, which a printed page and a
+    web view keep, then a live widget (core ipywidgets, version 7.7 or newer).
+    """
+    from IPython.display import display
+
+    pick = np.linspace(0, len(values) - 1, min(show, len(values))).round().astype(int)
+    _, axes = plt.subplots(1, len(pick), figsize=(12, 12 / len(pick) + 0.4), squeeze=False)
+    for ax, i in zip(axes[0], pick, strict=True):
+        _bare(ax, _array(draw(values[i])))
+        ax.set_title(f"{name} = {values[i]}")
+    plt.show()
+    display(slider(draw, values, name))
+
+
+def slider(draw: Callable[..., object], values: Sequence, name: str = "t"):
+    """The live half of `explore`: an ipywidgets box with a slider above a PNG picture."""
+    import ipywidgets as widgets
+
+    image = widgets.Image(format="png", width=320, value=_png(_array(draw(values[0]))))
+    handle = widgets.SelectionSlider(options=list(values), description=name, continuous_update=True,
+                                     layout=widgets.Layout(width="420px"))
+
+    def update(change):
+        image.value = _png(_array(draw(change["new"])))
+
+    handle.observe(update, names="value")
+    return widgets.VBox([handle, image])
+
+
+def _array(x) -> np.ndarray:
+    return picture(x) if isinstance(x, Tensor) and x.shape[0] == 3 else np.asarray(x)
+
+
+def _png(array: np.ndarray, edge: int = 320) -> bytes:
+    import io
+
+    from PIL import Image
+
+    k = max(1, edge // max(array.shape[:2]))
+    buffer = io.BytesIO()
+    Image.fromarray(array).resize((array.shape[1] * k, array.shape[0] * k), 0).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _bare(ax, image) -> None:
+    ax.imshow(image)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    for side in ax.spines.values():
+        side.set_visible(False)

@@ -1,0 +1,1046 @@
+"""What learners write: wrong answers with the diagnosis they must get, unusual right answers.
+
+    @wrong("forward.alpha_bar", "multiply what is kept")     a phrase of the expected diagnosis
+    @right("forward.alpha_bar")
+"""
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from course_lib.schedules import DDPM
+
+WRONG, RIGHT = [], []  # (exercise, phrase, function) and (exercise, function)
+
+
+def wrong(name, phrase):
+    return lambda f: WRONG.append((name, phrase, f)) or f
+
+
+def right(name):
+    return lambda f: RIGHT.append((name, f)) or f
+
+
+# ---- forward.alpha_bar ------------------------------------------------------------------------
+
+@wrong("forward.alpha_bar", "multiply what is kept")
+def ab_product_of_betas(betas):
+    return torch.cumprod(betas, 0)
+
+
+@wrong("forward.alpha_bar", "that is a_t")
+def ab_root(betas):
+    return torch.sqrt(torch.cumprod(1 - betas, 0))
+
+
+@wrong("forward.alpha_bar", "linearised")
+def ab_sum(betas):
+    return 1 - torch.cumsum(betas, 0)
+
+
+@wrong("forward.alpha_bar", "index 0 must be step 1")
+def ab_leading_one(betas):
+    out = [torch.tensor(1.0)]
+    for b in betas:
+        out.append(out[-1] * (1 - b))
+    return torch.stack(out)
+
+
+@wrong("forward.alpha_bar", "index 0 must be step 1")
+def ab_leading_one_cut(betas):
+    return F.pad(torch.cumprod(1 - betas, 0)[:-1], (1, 0), value=1.0)
+
+
+@wrong("forward.alpha_bar", "1 - abar_t, the variance of the noise")
+def ab_noise(betas):
+    return 1 - torch.cumprod(1 - betas, 0)
+
+
+@wrong("forward.alpha_bar", "one number")
+def ab_one_number(betas):
+    return torch.prod(1 - betas)
+
+
+@wrong("forward.alpha_bar", "what one step keeps")
+def ab_alpha(betas):
+    return 1 - betas
+
+
+@wrong("forward.alpha_bar", "one of its inputs in place")
+def ab_in_place(betas):
+    for i in range(1, len(betas)):
+        betas[i] = betas[i] + betas[i - 1]
+    return 1 - betas
+
+
+@wrong("forward.alpha_bar", "the numbers are not")
+def ab_unknown(betas):
+    return torch.exp(-3 * torch.cumsum(betas, 0))
+
+
+@right("forward.alpha_bar")
+def ab_logs(betas):
+    return torch.exp(torch.cumsum(torch.log1p(-betas), 0))
+
+
+@right("forward.alpha_bar")
+def ab_float64(betas):
+    return torch.cumprod(1 - betas.double(), 0)
+
+
+@right("forward.alpha_bar")
+def ab_numpy(betas):
+    return np.cumprod(1 - betas.numpy())
+
+
+@right("forward.alpha_bar")
+def ab_loop(betas):
+    left, out = 1.0, []
+    for b in betas.tolist():
+        left *= 1 - b
+        out.append(left)
+    return torch.tensor(out)
+
+
+# ---- forward.q_sample -------------------------------------------------------------------------
+
+def col(v):
+    return v.view(-1, 1, 1, 1)
+
+
+@wrong("forward.q_sample", "silently along the columns")
+def q_no_reshape(x0, t, eps, abar):
+    return eps * torch.sqrt(1 - abar[t]) + x0 * torch.sqrt(abar[t])
+
+
+@wrong("forward.q_sample", "meet the channels")
+def q_three_axes(x0, t, eps, abar):
+    a = abar[t].view(-1, 1, 1)
+    return a ** 0.5 * x0 + (1 - a) ** 0.5 * eps
+
+
+@wrong("forward.q_sample", "abar^2 + (1 - abar)^2")
+def q_no_roots(x0, t, eps, abar):
+    return col(abar[t]) * x0 + (1 - col(abar[t])) * eps
+
+
+@wrong("forward.q_sample", "missing on 1 - abar")
+def q_no_root_noise(x0, t, eps, abar):
+    return col(abar[t]).sqrt() * x0 + (1 - col(abar[t])) * eps
+
+
+@wrong("forward.q_sample", "missing on abar")
+def q_no_root_signal(x0, t, eps, abar):
+    return col(abar[t]) * x0 + (1 - col(abar[t])).sqrt() * eps
+
+
+@wrong("forward.q_sample", "x0 = 0 must return s * eps")
+def q_own_eps(x0, t, eps, abar):
+    return col(abar[t]).sqrt() * x0 + (1 - col(abar[t])).sqrt() * torch.randn_like(x0)
+
+
+@wrong("forward.q_sample", "one step, not t steps")
+def q_one_step(x0, t, eps, abar):
+    betas = 1 - abar[1:] / abar[:-1]
+    beta = col(betas[t - 1])
+    return (1 - beta).sqrt() * x0 + beta.sqrt() * eps
+
+
+@wrong("forward.q_sample", "swapped")
+def q_swapped(x0, t, eps, abar):
+    return (1 - col(abar[t])).sqrt() * x0 + col(abar[t]).sqrt() * eps
+
+
+@wrong("forward.q_sample", "not shrunk")
+def q_only_adds(x0, t, eps, abar):
+    return x0 + (1 - col(abar[t])).sqrt() * eps
+
+
+@wrong("forward.q_sample", "step t is abar[t]")
+def q_index(x0, t, eps, abar):
+    a = col(abar[t - 1])
+    return a.sqrt() * x0 + (1 - a).sqrt() * eps
+
+
+@wrong("forward.q_sample", "the `return` line missing")
+def q_no_return(x0, t, eps, abar):
+    x_t = col(abar[t]).sqrt() * x0 + (1 - col(abar[t])).sqrt() * eps  # noqa: F841
+
+
+@right("forward.q_sample")
+def q_sigmoid(x0, t, eps, abar):
+    lam = 0.5 * torch.log(abar[t] / (1 - abar[t]))
+    return col(torch.sigmoid(2 * lam).sqrt()) * x0 + col(torch.sigmoid(-2 * lam).sqrt()) * eps
+
+
+@right("forward.q_sample")
+def q_einsum(x0, t, eps, abar):
+    return (torch.einsum("b,bchw->bchw", abar[t] ** 0.5, x0)
+            + torch.einsum("b,bchw->bchw", (1 - abar[t]) ** 0.5, eps))
+
+
+@right("forward.q_sample")
+def q_loop(x0, t, eps, abar):
+    return torch.stack([math.sqrt(abar[k]) * x + math.sqrt(1 - abar[k]) * e
+                        for x, k, e in zip(x0, t.tolist(), eps, strict=True)])
+
+
+# ---- forward.forward_chain --------------------------------------------------------------------
+
+def chain(step):
+    """A chain with step(x, beta, z)."""
+    def forward_chain(x0, betas, gen):
+        x = x0
+        path = [x0]
+        for b in betas:
+            x = step(x, b, torch.randn(x0.shape, generator=gen))
+            path.append(x)
+        return torch.stack(path)
+    return forward_chain
+
+
+wrong("forward.forward_chain", "sd at T is above 1")(chain(lambda x, b, z: x + b.sqrt() * z))
+wrong("forward.forward_chain", "factor of x_(t-1) is sqrt(1 - beta_t)")(
+    chain(lambda x, b, z: (1 - b) * x + b.sqrt() * z))
+wrong("forward.forward_chain", "variance beta^2")(chain(lambda x, b, z: (1 - b).sqrt() * x + b * z))
+
+
+@wrong("forward.forward_chain", "steps must be independent")
+def chain_one_z(x0, betas, gen):
+    z, path = torch.randn(x0.shape, generator=gen), [x0]
+    for b in betas:
+        path.append((1 - b).sqrt() * path[-1] + b.sqrt() * z)
+    return torch.stack(path)
+
+
+@wrong("forward.forward_chain", "steps must be independent")
+def chain_one_eps(x0, betas, gen):
+    ab = torch.cat([torch.ones(1), torch.cumprod(1 - betas, 0)]).view(-1, 1, 1, 1, 1)
+    return ab.sqrt() * x0 + (1 - ab).sqrt() * torch.randn(x0.shape, generator=gen)
+
+
+@wrong("forward.forward_chain", "anew from x_0")
+def chain_jumps(x0, betas, gen):
+    path = [x0]
+    for ab in torch.cumprod(1 - betas, 0):
+        path.append(ab.sqrt() * x0 + (1 - ab).sqrt() * torch.randn(x0.shape, generator=gen))
+    return torch.stack(path)
+
+
+@wrong("forward.forward_chain", "path[0] is x0")
+def chain_without_start(x0, betas, gen):
+    path, x = [], x0
+    for b in betas:
+        x = (1 - b).sqrt() * x + b.sqrt() * torch.randn(x.shape, generator=gen)
+        path.append(x)
+    return torch.stack(path)
+
+
+@wrong("forward.forward_chain", "path[0] is x0, still without noise")
+def chain_noisy_start(x0, betas, gen):
+    path, x = [], x0
+    for b in [betas[0], *betas]:
+        x = (1 - b).sqrt() * x + b.sqrt() * torch.randn(x.shape, generator=gen)
+        path.append(x)
+    return torch.stack(path)
+
+
+@wrong("forward.forward_chain", "generator=gen")
+def chain_global_noise(x0, betas, gen):
+    path = [x0]
+    for b in betas:
+        path.append((1 - b).sqrt() * path[-1] + b.sqrt() * torch.randn_like(x0))
+    return torch.stack(path)
+
+
+@wrong("forward.forward_chain", "Use torch.randn.")
+def chain_uniform(x0, betas, gen):
+    path = [x0]
+    for b in betas:
+        path.append((1 - b).sqrt() * path[-1] + b.sqrt() * torch.rand(x0.shape, generator=gen))
+    return torch.stack(path)
+
+
+@wrong("forward.forward_chain", "share their noise")
+def chain_shared(x0, betas, gen):
+    path = [x0]
+    for b in betas:
+        path.append((1 - b).sqrt() * path[-1] + b.sqrt() * torch.randn(x0.shape[1:], generator=gen))
+    return torch.stack(path)
+
+
+@wrong("forward.forward_chain", "step 1 uses betas[0]")
+def chain_backwards(x0, betas, gen):
+    return chain(lambda x, b, z: (1 - b).sqrt() * x + b.sqrt() * z)(x0, betas.flip(0), gen)
+
+
+@wrong("forward.forward_chain", "one of its inputs in place")
+def chain_in_place(x0, betas, gen):
+    path, x = [x0.clone()], x0
+    for b in betas:
+        x.mul_((1 - b).sqrt()).add_(b.sqrt() * torch.randn(x.shape, generator=gen))
+        path.append(x.clone())
+    return torch.stack(path)
+
+
+@right("forward.forward_chain")
+def chain_cumsum(x0, betas, gen):
+    ab = torch.cumprod(1 - betas, 0).view(-1, 1, 1, 1, 1)
+    z = torch.randn(len(betas), *x0.shape, generator=gen)
+    noisy = ab.sqrt() * (x0 + torch.cumsum((betas.view(-1, 1, 1, 1, 1) / ab).sqrt() * z, 0))
+    return torch.cat([x0[None], noisy])
+
+
+@right("forward.forward_chain")
+def chain_last_axis(x0, betas, gen):
+    z = torch.randn(*x0.shape, len(betas), generator=gen)  # another order of the same numbers
+    path = x0.new_empty(len(betas) + 1, *x0.shape)
+    path[0] = x0
+    for i in range(len(betas)):
+        path[i + 1] = torch.sqrt(1 - betas[i]) * path[i] + torch.sqrt(betas[i]) * z[..., i]
+    return path
+
+
+# ---- forward.cosine_abar ----------------------------------------------------------------------
+
+def f_cos(T, s, power=2):
+    t = torch.arange(T + 1)
+    return torch.cos((t / T + s) / (1 + s) * math.pi / 2) ** power
+
+
+@wrong("forward.cosine_abar", "abar_0 must be 1")
+def cos_no_f0(T, s=0.008):
+    return f_cos(T, s)
+
+
+@wrong("forward.cosine_abar", "cos, not cos^2")
+def cos_no_square(T, s=0.008):
+    return f_cos(T, s, 1) / f_cos(T, s, 1)[0]
+
+
+@wrong("forward.cosine_abar", "beta_T = 1 divides by zero")
+def cos_beta_unclipped(T, s=0.008):
+    ab = f_cos(T, s) / f_cos(T, s)[0]
+    return 1 - ab[1:] / ab[:-1]
+
+
+@wrong("forward.cosine_abar", "you return beta_t")
+def cos_beta(T, s=0.008):
+    ab = f_cos(T, s) / f_cos(T, s)[0]
+    return torch.clip(1 - ab[1:] / ab[:-1], 0, 0.999)
+
+
+@wrong("forward.cosine_abar", "step 0 is missing")
+def cos_short(T, s=0.008):
+    return (f_cos(T, s) / f_cos(T, s)[0])[1:]
+
+
+@wrong("forward.cosine_abar", "the offset s")
+def cos_no_offset(T, s=0.008):
+    return torch.cos(torch.arange(T + 1) / T * math.pi / 2) ** 2
+
+
+@wrong("forward.cosine_abar", "rises from 0 to 1")
+def cos_upside_down(T, s=0.008):
+    return 1 - f_cos(T, s) / f_cos(T, s)[0]
+
+
+@right("forward.cosine_abar")
+def cos_from_clipped_beta(T, s=0.008):
+    ab = f_cos(T, s) / f_cos(T, s)[0]
+    betas = (1 - ab[1:] / ab[:-1]).clamp(max=0.999)
+    return torch.cat([torch.tensor([1.0]), torch.cumprod(1 - betas, 0)])
+
+
+@right("forward.cosine_abar")
+def cos_half_angle(T, s=0.008):
+    angle = (torch.linspace(0, 1, T + 1, dtype=torch.float64) + s) / (1 + s) * math.pi
+    return (1 + angle.cos()) / (1 + angle[0].cos())
+
+
+# ---- predictor.ddpm_loss ----------------------------------------------------------------------
+
+def noisy(x0, t, eps, abar):
+    return col(abar[t]).sqrt() * x0 + (1 - col(abar[t])).sqrt() * eps
+
+
+@wrong("predictor.ddpm_loss", "sees the clean picture")
+def loss_clean(net, x0, t, eps, abar):
+    return F.mse_loss(net(x0, t), eps)
+
+
+@wrong("predictor.ddpm_loss", "scale varies with t")
+def loss_difference(net, x0, t, eps, abar):
+    xt = noisy(x0, t, eps, abar)
+    return F.mse_loss(net(xt, t), xt - x0)
+
+
+@wrong("predictor.ddpm_loss", "low noise vanishes")
+def loss_scaled(net, x0, t, eps, abar):
+    return F.mse_loss(net(noisy(x0, t, eps, abar), t), (1 - col(abar[t])).sqrt() * eps)
+
+
+@wrong("predictor.ddpm_loss", "the target is the picture x0")
+def loss_x0(net, x0, t, eps, abar):
+    return F.mse_loss(net(noisy(x0, t, eps, abar), t), x0)
+
+
+@wrong("predictor.ddpm_loss", "scales with the number of pixels")
+def loss_sum(net, x0, t, eps, abar):
+    return F.mse_loss(net(noisy(x0, t, eps, abar), t), eps, reduction="sum")
+
+
+@wrong("predictor.ddpm_loss", "scales with the number of pixels")
+def loss_sum_pixels(net, x0, t, eps, abar):
+    return (net(noisy(x0, t, eps, abar), t) - eps).square().flatten(1).sum(1).mean()
+
+
+@wrong("predictor.ddpm_loss", "a loss is one number")
+def loss_per_picture(net, x0, t, eps, abar):
+    return (net(noisy(x0, t, eps, abar), t) - eps).square().mean((1, 2, 3))
+
+
+@wrong("predictor.ddpm_loss", "absolute error")
+def loss_l1(net, x0, t, eps, abar):
+    return F.l1_loss(net(noisy(x0, t, eps, abar), t), eps)
+
+
+@wrong("predictor.ddpm_loss", "root over the mean")
+def loss_rmse(net, x0, t, eps, abar):
+    return F.mse_loss(net(noisy(x0, t, eps, abar), t), eps).sqrt()
+
+
+@wrong("predictor.ddpm_loss", "square first")
+def loss_no_square(net, x0, t, eps, abar):
+    return (net(noisy(x0, t, eps, abar), t) - eps).mean()
+
+
+@wrong("predictor.ddpm_loss", "silently along the columns")
+def loss_columns(net, x0, t, eps, abar):
+    xt = abar[t] ** 0.5 * x0 + (1 - abar[t]) ** 0.5 * eps
+    return F.mse_loss(net(xt, t), eps)
+
+
+@wrong("predictor.ddpm_loss", "use the eps and t that are given")
+def loss_own_eps(net, x0, t, eps, abar):
+    eps = torch.randn_like(x0)
+    return F.mse_loss(net(noisy(x0, t, eps, abar), t), eps)
+
+
+@wrong("predictor.ddpm_loss", "no gradient reaches the network")
+def loss_item(net, x0, t, eps, abar):
+    return torch.tensor(F.mse_loss(net(noisy(x0, t, eps, abar), t), eps).item())
+
+
+@wrong("predictor.ddpm_loss", "no gradient reaches the network")
+def loss_no_grad(net, x0, t, eps, abar):
+    with torch.no_grad():
+        return F.mse_loss(net(noisy(x0, t, eps, abar), t), eps)
+
+
+@wrong("predictor.ddpm_loss", "TypeError")
+def loss_no_time(net, x0, t, eps, abar):
+    return F.mse_loss(net(noisy(x0, t, eps, abar)), eps)
+
+
+@right("predictor.ddpm_loss")
+def loss_mean_of_means(net, x0, t, eps, abar):
+    return (net(noisy(x0, t, eps, abar), t) - eps).square().mean((1, 2, 3)).mean()
+
+
+@right("predictor.ddpm_loss")
+def loss_swapped(net, x0, t, eps, abar):
+    return F.mse_loss(eps, net(noisy(x0, t, eps, abar), t))
+
+
+@right("predictor.ddpm_loss")
+def loss_sum_over_count(net, x0, t, eps, abar):
+    return torch.norm(eps - net(noisy(x0, t, eps, abar), t)) ** 2 / eps.numel()
+
+
+# ---- predictor.convert ------------------------------------------------------------------------
+
+@wrong("predictor.convert", "points away from the data")
+def conv_score_sign(xt, eps, a, s):
+    x0 = (xt - s * eps) / a
+    return x0, a * eps - s * x0, eps / s
+
+
+@wrong("predictor.convert", "eps has unit variance")
+def conv_score_s2(xt, eps, a, s):
+    x0 = (xt - s * eps) / a
+    return x0, a * eps - s * x0, -eps / s ** 2
+
+
+@wrong("predictor.convert", "divide by s. It grows")
+def conv_score_no_s(xt, eps, a, s):
+    x0 = (xt - s * eps) / a
+    return x0, a * eps - s * x0, -eps
+
+
+@wrong("predictor.convert", "noise enters scaled by s")
+def conv_x0_no_s(xt, eps, a, s):
+    x0 = (xt - eps) / a
+    return x0, a * eps - s * x0, -eps / s
+
+
+@wrong("predictor.convert", "divide by a at the end")
+def conv_x0_no_a(xt, eps, a, s):
+    x0 = xt - s * eps
+    return x0, a * eps - s * x0, -eps / s
+
+
+@wrong("predictor.convert", "sign of v is wrong")
+def conv_v_sign(xt, eps, a, s):
+    x0 = (xt - s * eps) / a
+    return x0, s * x0 - a * eps, -eps / s
+
+
+@wrong("predictor.convert", "sign of v is wrong")
+def conv_v_plus(xt, eps, a, s):
+    x0 = (xt - s * eps) / a
+    return x0, a * eps + s * x0, -eps / s
+
+
+@wrong("predictor.convert", "flow matching")
+def conv_flow(xt, eps, a, s):
+    x0 = (xt - s * eps) / a
+    return x0, eps - x0, -eps / s
+
+
+@wrong("predictor.convert", "returns 1 tensors, expected 3")
+def conv_only_x0(xt, eps, a, s):
+    return (xt - s * eps) / a
+
+
+@right("predictor.convert")
+def conv_through_x0(xt, eps, a, s):
+    x0 = (xt - s * eps) / a
+    return x0, (a * xt - x0) / s, (a * x0 - xt) / s ** 2
+
+
+@right("predictor.convert")
+def conv_list(xt, eps, a, s):
+    v = (eps - s * xt) / a  # from eps = s x_t + a v
+    return [a * xt - s * v, v, -1 / s * eps]
+
+
+# ---- predictor.time_features ------------------------------------------------------------------
+
+@wrong("predictor.time_features", "distant t collide")
+def time_one_frequency(t, dim):
+    return torch.stack([t.sin(), t.cos()], 1).repeat(1, dim // 2)
+
+
+@wrong("predictor.time_features", "distant t collide")
+def time_scaled(t, dim):
+    return (t[:, None] / 1000).repeat(1, dim)
+
+
+@wrong("predictor.time_features", "unbounded")
+def time_raw(t, dim):
+    return t[:, None].float().repeat(1, dim)
+
+
+@wrong("predictor.time_features", "integer maths")
+def time_long_frequencies(t, dim):
+    freq = (10_000 ** (-torch.arange(dim // 2) / (dim // 2))).long()
+    return torch.cat([(t[:, None] * freq).sin(), (t[:, None] * freq).cos()], 1)
+
+
+@wrong("predictor.time_features", "integer maths")
+def time_floor(t, dim):
+    waves = torch.exp(math.log(10_000) * torch.arange(dim // 2) / (dim // 2))
+    angle = t[:, None] // (1000 * waves)
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+@wrong("predictor.time_features", "not smooth")
+def time_too_fast(t, dim):
+    angle = t[:, None] * torch.arange(1, dim // 2 + 1) * 2.4
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+@wrong("predictor.time_features", "the shape must be (B, dim)")
+def time_twice_as_wide(t, dim):
+    angle = t[:, None] * torch.exp(-math.log(10_000) * torch.arange(dim) / dim)
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+@wrong("predictor.time_features", "always get the same features")
+def time_new_frequencies(t, dim):
+    angle = t[:, None] * 0.3 * torch.randn(dim // 2)
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+@wrong("predictor.time_features", "depends on the rest of the batch")
+def time_normalised(t, dim):
+    t = t / t.max() * 1000
+    angle = t[:, None] * torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2)) + 1.0
+    angle = angle * len(t) ** 0.01
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+@right("predictor.time_features")
+def time_cos_first(t, dim):
+    freq = torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2 - 1))
+    angle = t[:, None] * freq
+    return torch.cat([angle.cos(), angle.sin()], 1)
+
+
+@right("predictor.time_features")
+def time_interleaved(t, dim):
+    angle = t[:, None] / 10_000 ** (torch.arange(0, dim, 2) / dim)
+    return torch.stack([angle.sin(), angle.cos()], 2).flatten(1)
+
+
+@right("predictor.time_features")
+def time_random_fourier(t, dim):
+    gen = torch.Generator().manual_seed(7)
+    angle = 2 * math.pi * 16 * torch.randn(dim // 2, generator=gen) * t[:, None] / 1000
+    return math.sqrt(2) * torch.cat([angle.cos(), angle.sin()], 1)
+
+
+# ---- predictor.exact_denoiser -----------------------------------------------------------------
+
+def sq(xt, data):
+    return torch.cdist(xt, data, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+
+
+@wrong("predictor.exact_denoiser", "compare x_t with a * x_i")
+def den_no_a(xt, data, a, s):
+    return (-sq(xt, data) / (2 * s**2)).softmax(1) @ data
+
+
+@wrong("predictor.exact_denoiser", "weights per query must sum to 1")
+def den_softmax_batch(xt, data, a, s):
+    return (-sq(xt, a * data) / (2 * s**2)).softmax(0) @ data
+
+
+@wrong("predictor.exact_denoiser", "too soft")
+def den_s_for_s2(xt, data, a, s):
+    return (-sq(xt, a * data) / (2 * s)).softmax(1) @ data
+
+
+@wrong("predictor.exact_denoiser", "factor 2")
+def den_no_two(xt, data, a, s):
+    return (-sq(xt, a * data) / s**2).softmax(1) @ data
+
+
+@wrong("predictor.exact_denoiser", "NaN at low noise")
+def den_exp(xt, data, a, s):
+    w = (-sq(xt, a * data) / (2 * s**2)).exp()
+    return (w[..., None] * data).sum(1) / w.sum(1, keepdim=True)
+
+
+@wrong("predictor.exact_denoiser", "only the s -> 0 limit")
+def den_nearest(xt, data, a, s):
+    return data[sq(xt, a * data).argmin(1)]
+
+
+@wrong("predictor.exact_denoiser", "farthest example")
+def den_sign(xt, data, a, s):
+    return (sq(xt, a * data) / (2 * s**2)).softmax(1) @ data
+
+
+@wrong("predictor.exact_denoiser", "must be squared")
+def den_distance(xt, data, a, s):
+    return (-torch.cdist(xt, a * data) / (2 * s**2)).softmax(1) @ data
+
+
+@wrong("predictor.exact_denoiser", "noise level is missing")
+def den_no_s(xt, data, a, s):
+    return (-sq(xt, a * data)).softmax(1) @ data
+
+
+@wrong("predictor.exact_denoiser", "Average the clean x_i")
+def den_scaled(xt, data, a, s):
+    return (-sq(xt, a * data) / (2 * s**2)).softmax(1) @ (a * data)
+
+
+@right("predictor.exact_denoiser")
+def den_dropped(xt, data, a, s):  # |x_t|^2 is the same for every x_i, so softmax ignores it
+    logits = (a * xt @ data.T - a**2 * (data**2).sum(1) / 2) / s**2
+    return logits.softmax(1) @ data
+
+
+@right("predictor.exact_denoiser")
+def den_chunked(xt, data, a, s):
+    return torch.cat([(-sq(x, a * data) / (2 * s**2)).softmax(1) @ data for x in xt.split(2)])
+
+
+@right("predictor.exact_denoiser")
+def den_log_sum_exp(xt, data, a, s):
+    logits = -((xt[:, None] / a - data) ** 2).sum(-1) * a**2 / (2 * s**2)
+    return torch.exp(logits - logits.logsumexp(1, keepdim=True)) @ data
+
+
+# ---- sampling.ddpm_step -----------------------------------------------------------------------
+
+@wrong("sampling.ddpm_step", "Divide by the noise coefficient")
+def ddpm_beta_over_a(xt, eps_hat, t, betas, abar, z):
+    mean = (xt - betas[t] / abar[t].sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+    return mean + betas[t].sqrt() * z if t > 1 else mean
+
+
+@wrong("sampling.ddpm_step", "Divide by the noise coefficient")
+def ddpm_beta_over_a_posterior(xt, eps_hat, t, betas, abar, z):
+    mean = (xt - betas[t] / abar[t].sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+    return mean + (betas[t] * (1 - abar[t - 1]) / (1 - abar[t])).sqrt() * z
+
+
+@wrong("sampling.ddpm_step", "a root is missing")
+def ddpm_beta_over_s2(xt, eps_hat, t, betas, abar, z):
+    mean = (xt - betas[t] / (1 - abar[t]) * eps_hat) / (1 - betas[t]).sqrt()
+    return mean + betas[t].sqrt() * z if t > 1 else mean
+
+
+@wrong("sampling.ddpm_step", "the cloud shrinks")
+def ddpm_no_rescale(xt, eps_hat, t, betas, abar, z):
+    mean = xt - betas[t] / (1 - abar[t]).sqrt() * eps_hat
+    return mean + betas[t].sqrt() * z if t > 1 else mean
+
+
+@wrong("sampling.ddpm_step", "sigma, the root")
+def ddpm_variance(xt, eps_hat, t, betas, abar, z):
+    mean = (xt - betas[t] / (1 - abar[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+    return mean + betas[t] * z if t > 1 else mean
+
+
+@wrong("sampling.ddpm_step", "grain on the final picture")
+def ddpm_grain(xt, eps_hat, t, betas, abar, z):
+    mean = (xt - betas[t] / (1 - abar[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+    if t > 0:  # always true
+        mean = mean + betas[t].sqrt() * z
+    return mean
+
+
+@wrong("sampling.ddpm_step", "no fresh noise")
+def ddpm_no_noise(xt, eps_hat, t, betas, abar, z):
+    return (xt - betas[t] / (1 - abar[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+
+
+@wrong("sampling.ddpm_step", "that mean is x0_hat")
+def ddpm_all_at_once(xt, eps_hat, t, betas, abar, z):
+    x0 = (xt - (1 - abar[t]).sqrt() * eps_hat) / abar[t].sqrt()
+    return x0 + betas[t].sqrt() * z if t > 1 else x0
+
+
+@wrong("sampling.ddpm_step", "subtract the whole predicted noise")
+def ddpm_subtract(xt, eps_hat, t, betas, abar, z):
+    x = xt - eps_hat
+    return x + betas[t].sqrt() * z if t > 1 else x
+
+
+@wrong("sampling.ddpm_step", "an index slip")
+def ddpm_slip(xt, eps_hat, t, betas, abar, z):
+    b, ab = betas[t - 1], abar[t - 1]
+    mean = (xt - b / (1 - ab).sqrt() * eps_hat) / (1 - b).sqrt()
+    return mean + b.sqrt() * z if t > 1 else mean
+
+
+@wrong("sampling.ddpm_step", "an index slip")
+def ddpm_slip_betas(xt, eps_hat, t, betas, abar, z):
+    b = betas[t - 1]
+    mean = (xt - b / (1 - abar[t]).sqrt() * eps_hat) / (1 - b).sqrt()
+    return mean + b.sqrt() * z if t > 1 else mean
+
+
+@wrong("sampling.ddpm_step", "shrinking of all t steps")
+def ddpm_rescale_all(xt, eps_hat, t, betas, abar, z):
+    mean = (xt - betas[t] / (1 - abar[t]).sqrt() * eps_hat) / abar[t].sqrt()
+    return mean + betas[t].sqrt() * z if t > 1 else mean
+
+
+@wrong("sampling.ddpm_step", "IndexError")
+def ddpm_outside(xt, eps_hat, t, betas, abar, z):
+    return xt - betas[len(betas)] * eps_hat
+
+
+@right("sampling.ddpm_step")
+def ddpm_beta_variance(xt, eps_hat, t, betas, abar, z):
+    mean = (xt - betas[t] / (1 - abar[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+    return mean + betas[t].sqrt() * z if t > 1 else mean
+
+
+@right("sampling.ddpm_step")
+def ddpm_through_x0(xt, eps_hat, t, betas, abar, z):
+    b, ab, before = betas[t].item(), abar[t].item(), abar[t - 1].item()
+    x0 = (xt - math.sqrt(1 - ab) * eps_hat) / math.sqrt(ab)
+    mean = (math.sqrt(before) * b * x0 + math.sqrt(1 - b) * (1 - before) * xt) / (1 - ab)
+    return mean + math.sqrt(b * (1 - before) / (1 - ab)) * z
+
+
+# ---- sampling.ddim_step -----------------------------------------------------------------------
+
+def ddim_parts(xt, eps_hat, abar_t, abar_r, eta):
+    x0 = (xt - (1 - abar_t) ** 0.5 * eps_hat) / abar_t ** 0.5
+    return x0, eta * torch.sqrt((1 - abar_r) / (1 - abar_t) * (1 - abar_t / abar_r))
+
+
+@wrong("sampling.ddim_step", "too much noise for eta > 0")
+def ddim_no_minus(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, sigma = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    return abar_r.sqrt() * x0 + (1 - abar_r).sqrt() * eps_hat + sigma * z
+
+
+@wrong("sampling.ddim_step", "forgets where x_t came from")
+def ddim_z_for_eps(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, sigma = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    return abar_r.sqrt() * x0 + (1 - abar_r - sigma**2).sqrt() * z + sigma * z
+
+
+@wrong("sampling.ddim_step", "forgets where x_t came from")
+def ddim_renoise(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, _ = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    return abar_r.sqrt() * x0 + (1 - abar_r).sqrt() * z
+
+
+@wrong("sampling.ddim_step", "it cannot skip")
+def ddim_is_ddpm(xt, eps_hat, abar_t, abar_r, eta, z):
+    alpha = abar_t / abar_r
+    beta = 1 - alpha
+    mean = (xt - beta / (1 - abar_t).sqrt() * eps_hat) / alpha.sqrt()
+    return mean + eta * (beta * (1 - abar_r) / (1 - abar_t)).sqrt() * z
+
+
+@wrong("sampling.ddim_step", "in place of sigma")
+def ddim_eta(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, _ = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    return abar_r.sqrt() * x0 + (1 - abar_r - eta**2).sqrt() * eps_hat + eta * z
+
+
+@wrong("sampling.ddim_step", "in place of sigma")
+def ddim_eta_clamped(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, _ = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    return abar_r.sqrt() * x0 + (1 - abar_r - eta**2).clamp(min=0).sqrt() * eps_hat + eta * z
+
+
+@wrong("sampling.ddim_step", "eta is not used")
+def ddim_deterministic(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, _ = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    return abar_r.sqrt() * x0 + (1 - abar_r).sqrt() * eps_hat
+
+
+@wrong("sampling.ddim_step", "sigma, the root")
+def ddim_sigma_squared(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, _ = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    sigma = eta**2 * (1 - abar_r) / (1 - abar_t) * (1 - abar_t / abar_r)
+    return abar_r.sqrt() * x0 + (1 - abar_r - sigma**2).sqrt() * eps_hat + sigma * z
+
+
+@wrong("sampling.ddim_step", "sigma is off")
+def ddim_half_sigma(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, _ = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    sigma = eta * ((1 - abar_r) / (1 - abar_t)).sqrt()
+    return abar_r.sqrt() * x0 + (1 - abar_r - sigma**2).sqrt() * eps_hat + sigma * z
+
+
+@wrong("sampling.ddim_step", "noise level of t")
+def ddim_level_of_t(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, sigma = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    return abar_r.sqrt() * x0 + (1 - abar_t - sigma**2).sqrt() * eps_hat + sigma * z
+
+
+@wrong("sampling.ddim_step", "the picture was shrunk")
+def ddim_no_a(xt, eps_hat, abar_t, abar_r, eta, z):
+    _, sigma = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    x0 = xt - (1 - abar_t).sqrt() * eps_hat
+    return abar_r.sqrt() * x0 + (1 - abar_r - sigma**2).sqrt() * eps_hat + sigma * z
+
+
+@right("sampling.ddim_step")
+def ddim_without_x0(xt, eps_hat, abar_t, abar_r, eta, z):
+    (a_t, s_t), (a_r, s_r) = ((ab.sqrt(), (1 - ab).sqrt()) for ab in (abar_t, abar_r))
+    if eta == 0:
+        return a_r / a_t * xt + (s_r - a_r * s_t / a_t) * eps_hat
+    sigma = eta * s_r / s_t * (1 - abar_t / abar_r).sqrt()
+    return a_r / a_t * xt + ((s_r**2 - sigma**2).sqrt() - a_r * s_t / a_t) * eps_hat + sigma * z
+
+
+@right("sampling.ddim_step")
+def ddim_math(xt, eps_hat, abar_t, abar_r, eta, z):
+    t, r = float(abar_t), float(abar_r)
+    sigma = eta * math.sqrt((1 - r) / (1 - t) * (1 - t / r))
+    x0 = (xt - math.sqrt(1 - t) * eps_hat) / math.sqrt(t)
+    return math.sqrt(r) * x0 + math.sqrt(max(0.0, 1 - r - sigma**2)) * eps_hat + sigma * z
+
+
+# ---- sampling.timesteps -----------------------------------------------------------------------
+
+@wrong("sampling.timesteps", "unseen level")
+def times_from_below(T, n):
+    return torch.linspace(T - T // n, 0, n + 1).round().long()
+
+
+@wrong("sampling.timesteps", "unseen level")
+def times_python_habit(T, n):
+    return torch.linspace(T - 1, 0, n + 1).round().long()
+
+
+@wrong("sampling.timesteps", "out of range")
+def times_too_high(T, n):
+    return torch.linspace(T + 1, 0, n + 1).round().long()
+
+
+@wrong("sampling.timesteps", "out of range")
+def times_negative(T, n):
+    return [round(T - i * T / (n - 1)) for i in range(n + 1)]
+
+
+@wrong("sampling.timesteps", "ascending")
+def times_ascending(T, n):
+    return torch.linspace(0, T, n + 1).round().long()
+
+
+@wrong("sampling.timesteps", "duplicates")
+def times_dense_at_zero(T, n):
+    return (torch.linspace(1, 0, n + 1) ** 4 * T).round().long()
+
+
+@wrong("sampling.timesteps", "must be 0")
+def times_stop_early(T, n):
+    return torch.linspace(T, 1, n + 1).round().long()
+
+
+@wrong("sampling.timesteps", "n + 1 ends")
+def times_range(T, n):
+    return [*range(T, 0, -(T // n)), 0]
+
+
+@wrong("sampling.timesteps", "whole times only")
+def times_not_rounded(T, n):
+    return torch.linspace(T, 0, n + 1)
+
+
+@wrong("sampling.timesteps", "down at every step")
+def times_disordered(T, n):
+    times = torch.linspace(T, 0, n + 1).round().long()
+    times[[2, 3]] = times[[3, 2]]
+    return times
+
+
+@right("sampling.timesteps")
+def times_uniform_in_lambda(T, n):
+    abar = DDPM(T).abar[1:]
+    lam = 0.5 * torch.log(abar / (1 - abar))
+    wanted = torch.linspace(lam[-1], lam[0], n)
+    return torch.cat([(lam - wanted[:, None]).abs().argmin(1) + 1, torch.zeros(1).long()])
+
+
+@right("sampling.timesteps")
+def times_list(T, n):
+    return [round(T * (n - i) / n) for i in range(n + 1)]
+
+
+@right("sampling.timesteps")
+def times_quadratic(T, n):
+    return (np.linspace(1, 0, n + 1) ** 1.5 * T).astype(int)
+
+
+# ---- sampling.dpmpp_2m_step -------------------------------------------------------------------
+
+def two_m(D, xt, h, a_next, s, s_next):
+    return s_next / s * xt - a_next * (torch.exp(-h) - 1) * D
+
+
+@wrong("sampling.dpmpp_2m_step", "k is inverted")
+def m2_inverted(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h, D = lam_next - lam, x0
+    if x0_prev is not None and s_next > 0:
+        k = h / (lam - lam_prev)
+        D = (1 + 1 / (2 * k)) * x0 - x0_prev / (2 * k)
+    return two_m(D, xt, h, a_next, s, s_next)
+
+
+@wrong("sampling.dpmpp_2m_step", "right only for equal steps")
+def m2_equal_steps(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    D = x0 if x0_prev is None or s_next == 0 else 1.5 * x0 - 0.5 * x0_prev
+    return two_m(D, xt, lam_next - lam, a_next, s, s_next)
+
+
+@wrong("sampling.dpmpp_2m_step", "a sign is wrong")
+def m2_sign(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h, D = lam_next - lam, x0
+    if x0_prev is not None and s_next > 0:
+        D = x0 + (x0 - x0_prev) * h / (2 * (lam - lam_prev))
+    return s_next / s * xt - a_next * torch.expm1(h) * D
+
+
+@wrong("sampling.dpmpp_2m_step", "another solver")
+def m2_eps(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h, D, a = lam_next - lam, x0, (1 - s**2).sqrt()
+    if x0_prev is not None and s_next > 0:
+        D = x0 + (x0 - x0_prev) * h / (2 * (lam - lam_prev))
+    return a_next / a * xt - s_next * torch.expm1(h) * D
+
+
+@wrong("sampling.dpmpp_2m_step", "NaN at the last step")
+def m2_nan(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h, D = lam_next - lam, x0
+    if x0_prev is not None:
+        k = (lam - lam_prev) / h
+        D = (1 + 1 / (2 * k)) * x0 - x0_prev / (2 * k)
+    return two_m(D, xt, h, a_next, s, s_next)
+
+
+@wrong("sampling.dpmpp_2m_step", "NaN at the last step")
+def m2_no_ends(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h = lam_next - lam
+    k = (lam - lam_prev) / h
+    return two_m((1 + 1 / (2 * k)) * x0 - x0_prev / (2 * k), xt, h, a_next, s, s_next)
+
+
+@wrong("sampling.dpmpp_2m_step", "the first step has no memory")
+def m2_no_first(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h, D = lam_next - lam, x0
+    if s_next > 0:
+        D = x0 + (x0 - x0_prev) * h / (2 * (lam - lam_prev))
+    return two_m(D, xt, h, a_next, s, s_next)
+
+
+@wrong("sampling.dpmpp_2m_step", "that is DDIM, first order")
+def m2_first_order(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    return two_m(x0, xt, lam_next - lam, a_next, s, s_next)
+
+
+@wrong("sampling.dpmpp_2m_step", "from x0_prev to x0")
+def m2_interpolates(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h, D = lam_next - lam, x0
+    if x0_prev is not None and s_next > 0:
+        k = (lam - lam_prev) / h
+        D = (1 - 1 / (2 * k)) * x0 + x0_prev / (2 * k)
+    return two_m(D, xt, h, a_next, s, s_next)
+
+
+@wrong("sampling.dpmpp_2m_step", "2 in 1/(2k)")
+def m2_full_slope(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h, D = lam_next - lam, x0
+    if x0_prev is not None and s_next > 0:
+        D = x0 + (x0 - x0_prev) * h / (lam - lam_prev)
+    return two_m(D, xt, h, a_next, s, s_next)
+
+
+@wrong("sampling.dpmpp_2m_step", "k is inverted")
+def m2_inverted_and_nan(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h, D = lam_next - lam, x0  # two mistakes: the first is named first
+    if x0_prev is not None:
+        D = x0 + (x0 - x0_prev) * (lam - lam_prev) / (2 * h)
+    return two_m(D, xt, h, a_next, s, s_next)
+
+
+@right("sampling.dpmpp_2m_step")
+def m2_with_h(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h, D = lam_next - lam, x0
+    if x0_prev is not None and s_next > 0:
+        D = x0 + (x0 - x0_prev) * h / (2 * (lam - lam_prev))
+    return s_next / s * xt + a_next * (1 - torch.exp(-h)) * D
+
+
+@right("sampling.dpmpp_2m_step")
+def m2_floats(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h = float(lam_next - lam)
+    slope = 0.0 if lam_prev is None or math.isinf(h) else h / float(lam - lam_prev) / 2
+    memory = x0 if x0_prev is None else x0_prev
+    return (s_next / s) * xt - a_next * math.expm1(-h) * torch.lerp(x0, memory, -slope)

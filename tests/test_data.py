@@ -1,0 +1,281 @@
+"""The emoji (counts, splits, sizes, errors, reproducible rendering) and the toys."""
+import importlib.util
+import json
+import re
+import shutil
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from course_lib import data
+from course_lib.data import GaussianMixture, emoji, shrink, to_float, to_uint8, toy2d
+from course_lib.schedules import DDPM, Flow, Karras
+
+HERE = Path(__file__).resolve().parent
+COLUMNS = {"id", "style", "name", "caption", "category", "concept", "tone", "codepoints",
+           "keywords", "chinese", "face", "split"}
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return emoji(64, split="all")
+
+
+# ------------------------------------------------------------------ what is in the set
+
+def test_counts_and_columns(everything):
+    assert len(everything) == 10_856 == len(everything.captions)
+    assert everything.pictures.shape == (10_856, 3, 64, 64)
+    assert everything.pictures.dtype == torch.uint8
+    styles = Counter(row["style"] for row in everything.table)
+    assert styles == {"fluent": 3139, "twemoji": 3988, "noto": 3729}
+    for i, row in enumerate(everything.table):
+        assert row.keys() == COLUMNS and row["id"] == str(i)
+        assert row["caption"] == f'{row["style"]} {row["name"]}' and row["concept"]
+    # every picture shows something, nearly all with white corners
+    assert (everything.pictures.flatten(1).amin(1) < 240).all()
+    corners = everything.pictures[:, :, [0, 0, -1, -1], [0, -1, 0, -1]].flatten(1)
+    assert (corners == 255).all(1).double().mean() > 0.95
+
+
+def test_splits_are_parts_of_the_whole(everything):
+    parts = {s: emoji(16, split=s) for s in ("train", "val", "held_out")}
+    ids = [row["id"] for part in parts.values() for row in part.table]
+    assert sorted(ids) == sorted(row["id"] for row in everything.table)
+    whole = shrink(everything.pictures, 4)
+    for name, part in parts.items():
+        rows = [int(row["id"]) for row in part.table]
+        assert torch.equal(part.pictures, whole[rows])
+        assert all(row["split"] == name for row in part.table)
+    # about 4 % of the concepts, at least 300 pictures of new combinations, the rest to train on
+    concepts = {s: {row["concept"] for row in part.table} for s, part in parts.items()}
+    share = len(concepts["val"]) / len(set().union(*concepts.values()))
+    assert 0.03 < share < 0.05
+    assert len(parts["held_out"]) >= 300 and len(parts["train"]) > 9000
+
+
+def test_splits_do_not_leak(everything):
+    """`val` shares no concept with the others; no combination in `held_out` is trained on, in any
+    style; yet training shows every word of every held-out caption."""
+    concepts, pairs, words = (defaultdict(set) for _ in range(3))
+    for row in everything.table:
+        concepts[row["split"]].add(row["concept"])
+        pairs[row["split"]].add((row["concept"], row["tone"]))
+        words[row["split"]] |= set(re.findall(r"[\w'-]+", row["caption"]))
+    assert not concepts["val"] & (concepts["train"] | concepts["held_out"])
+    assert not pairs["held_out"] & pairs["train"]
+    assert words["held_out"] <= words["train"]
+    held = [row for row in everything.table if row["split"] == "held_out"]
+    assert {row["style"] for row in held} == {"fluent", "twemoji", "noto"}
+    # both kinds of combination: role x skin tone, and object x colour
+    assert sum(row["tone"] != "" for row in held) > 200 and ("purple heart", "") in pairs["held_out"]
+
+
+def test_faces():
+    faces = emoji(32, "faces")
+    assert 200 < len(faces) < 400 and faces.pictures.shape[1:] == (3, 32, 32)
+    assert all(row["face"] == "1" and row["category"] == "Smileys & Emotion" for row in faces.table)
+    assert "noto grinning face" in faces.captions
+
+
+def test_a_contact_sheet_is_what_it_looks_like(everything):
+    """Tile 33 of a sheet is in the second row, second column: cut it out by hand."""
+    from PIL import Image
+    for name, first in (("fluent-1", 0), ("twemoji-2", 4163), ("noto-4", 10_199)):
+        sheet = np.array(Image.open(data.FOLDER / "sheets" / f"{name}.png"))
+        tile = torch.from_numpy(sheet[64:128, 64:128]).permute(2, 0, 1)
+        assert torch.equal(everything.pictures[first + 33], tile)
+
+
+# ------------------------------------------------------------------ sizes and batches
+
+def test_small_sizes_are_exact_means(everything):
+    """32 and 16 px are the mean of 2 x 2 and 4 x 4 pixels, rounded; nothing overflows uint8."""
+    some = everything.pictures[::500]
+    for size in (32, 16):
+        k = 64 // size
+        small = emoji(size, split="all").pictures
+        mean = some.double().unfold(2, k, k).unfold(3, k, k).mean((-1, -2))
+        assert small.shape == (10_856, 3, size, size) and small.dtype == torch.uint8
+        assert torch.equal(small[::500], (mean + 0.5).floor().to(torch.uint8))
+        torch.testing.assert_close(shrink(some.double(), k), mean)
+    assert shrink(torch.full((1, 64, 64), 255, dtype=torch.uint8), 4).unique().tolist() == [255]
+
+
+def test_float_and_back():
+    bytes_ = torch.arange(256).to(torch.uint8)
+    x = to_float(bytes_)
+    assert x[0] == -1 and x[255] == 1 and torch.equal(to_uint8(x), bytes_)
+    assert to_uint8(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_weights_share_by_concept(power):
+    """A concept with c pictures gets a share ~ c^power: 1 is by picture, 0 by concept."""
+    e = emoji(16)
+    w = e.weights(power)
+    count = Counter(row["concept"] for row in e.table)
+    share = defaultdict(float)
+    for row, v in zip(e.table, w.tolist(), strict=True):
+        share[row["concept"]] += v
+    total = sum(c**power for c in count.values())
+    assert w.sum().item() == pytest.approx(1) and w.shape == (len(e),)
+    for concept, c in count.items():
+        assert share[concept] == pytest.approx(c**power / total)
+    people = sum(v for row, v in zip(e.table, w.tolist(), strict=True) if row["tone"])
+    assert {0.0: people < 0.2, 0.5: 0.2 < people < 0.5, 1.0: people > 0.5}[power]
+
+
+def test_batches_follow_the_weights():
+    """100 one-pixel pictures whose value is their number: 84 of one concept, 16 of their own."""
+    pictures = torch.arange(100, dtype=torch.uint8)[:, None, None, None].expand(100, 3, 1, 1)
+    e = data.Emoji(pictures, [{"concept": str(max(0, i - 83))} for i in range(100)])
+    g = lambda: torch.Generator().manual_seed(0)
+    batch = next(e.batches(20_000, generator=g()))
+    assert batch.shape == (20_000, 3, 1, 1) and batch.dtype == torch.float32
+    assert -1 <= batch.min() < -0.99 and batch.max() <= 1
+    found = torch.bincount(to_uint8(batch)[:, 0, 0, 0].long(), minlength=100).double()
+    expected = 20_000 * e.weights()
+    assert expected[99] > 9 * expected[0]  # sqrt(84) times as often
+    # chi-square with 99 degrees of freedom: mean 99, variance 198; four standard deviations
+    assert abs(((found - expected) ** 2 / expected).sum().item() - 99) < 4 * 198**0.5
+    assert torch.equal(batch, next(e.batches(20_000, generator=g())))
+
+
+# ------------------------------------------------------------------ errors
+
+@pytest.mark.parametrize(("kwargs", "message"), [
+    ({"size": 48}, r"unknown size 48.*\(16, 32, 64\)"),
+    ({"size": "64"}, "unknown size '64'"),
+    ({"subset": "smileys"}, r"unknown subset 'smileys'.*'faces'"),
+    ({"split": "test"}, r"unknown split 'test'.*'held_out'")])
+def test_bad_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        emoji(**kwargs)
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A copy of the data folder that may be damaged; the caches are emptied before and after."""
+    shutil.copytree(data.FOLDER / "sheets", tmp_path / "sheets")
+    for name in ("captions.csv", "manifest.json"):
+        shutil.copy(data.FOLDER / name, tmp_path)
+    saved = data._table, data._pictures
+    for f in ("_table", "_pictures"):  # fresh caches, so that the other tests keep theirs
+        monkeypatch.setattr(data, f, data.lru_cache(1)(getattr(data, f).__wrapped__))
+    monkeypatch.setattr(data, "FOLDER", tmp_path)
+    yield tmp_path
+    monkeypatch.undo()
+    assert (data._table, data._pictures) == saved
+
+
+@pytest.mark.parametrize("name", ["sheets/noto-4.png", "captions.csv", "manifest.json"])
+def test_missing_file(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{re.escape(name)} is missing\..*make data"):
+        emoji(32)
+
+
+@pytest.mark.parametrize("name", ["sheets/noto-4.png", "captions.csv"])
+def test_one_changed_byte(copy, name):
+    raw = bytearray((copy / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (copy / name).write_bytes(raw)
+    with pytest.raises(ValueError, match=rf"{re.escape(name)} is damaged.*git checkout.*make data"):
+        emoji(32)
+
+
+# ------------------------------------------------------------------ reproducibility
+
+def test_rendering_is_reproducible_to_the_byte(everything):
+    """Twelve SVG documents, as the build script made them from the packages, rendered again."""
+    pytest.importorskip("resvg_py", reason="pip install 'noise-to-emoji[data]' to render SVG")
+    spec = importlib.util.spec_from_file_location("build", data.FOLDER / "build.py")
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    icons = json.loads((HERE / "small_slice.json").read_text("utf-8"))
+    assert len(icons) == 12 and len({icon["caption"].split()[0] for icon in icons}) == 3
+    for icon in icons:
+        picture = torch.from_numpy(np.array(build.render(icon["svg"]))).permute(2, 0, 1)
+        assert everything.table[icon["id"]]["caption"] == icon["caption"]
+        assert torch.equal(picture, everything.pictures[icon["id"]]), icon["caption"]
+
+
+# ------------------------------------------------------------------ toys
+
+@pytest.mark.parametrize("name", ["moons", "spiral", "ring", "checkerboard"])
+def test_toy2d(name):
+    draw = lambda seed, n=2000: toy2d(name, n, torch.Generator().manual_seed(seed))
+    x = draw(0)
+    assert x.shape == (2000, 2) and x.dtype == torch.float32
+    assert torch.equal(x, draw(0)) and not torch.equal(x, draw(1))
+    assert x.mean(0).abs().max() < 0.35 and x.std(0).min() > 0.4 and x.abs().max() < 2.5
+    assert draw(0, 1).shape == (1, 2)
+
+
+def test_unknown_toy():
+    with pytest.raises(ValueError, match=r"unknown toy 'swiss'.*spiral"):
+        toy2d("swiss", 10)
+
+
+MIX = GaussianMixture([1, 3], torch.tensor([[-1.0, 0.0, 0.5], [1.0, 0.5, 0.0]]).double(), [0.3, 0.6])
+
+
+def test_mixture_density_and_samples():
+    """log_prob against torch.distributions; the moments of samples within 4 standard errors."""
+    d = torch.distributions
+    noised = d.MixtureSameFamily(
+        d.Categorical(torch.tensor([0.25, 0.75]).double()),
+        d.Independent(d.Normal(0.8 * MIX.means, ((0.8 * MIX.std) ** 2 + 0.3**2).sqrt()[:, None]
+                               .expand(2, 3)), 1))
+    x = torch.randn(50, 3, dtype=torch.float64)
+    torch.testing.assert_close(MIX.log_prob(x, 0.8, 0.3), noised.log_prob(x))
+    y = MIX.sample(40_000, torch.Generator().manual_seed(0))
+    mean = 0.25 * MIX.means[0] + 0.75 * MIX.means[1]
+    assert ((y.mean(0) - mean).abs() < 4 * y.std(0) / 200).all()
+    second = 0.25 * (MIX.means[0] ** 2 + 0.09) + 0.75 * (MIX.means[1] ** 2 + 0.36)
+    assert (((y**2).mean(0) - second).abs() < 4 * (y**2).std(0) / 200).all()
+
+
+@pytest.mark.parametrize(("s", "n"), [(1.0, 0.0), (0.8, 0.6), (0.1, 0.9), (1.0, 20.0), (0.0, 1.0)])
+def test_mixture_score_is_the_gradient(s, n):
+    x = (torch.randn(50, 3, dtype=torch.float64) * (s + n)).requires_grad_()
+    gradient, = torch.autograd.grad(MIX.log_prob(x, s, n).sum(), x)
+    torch.testing.assert_close(MIX.score(x.detach(), s, n), gradient)
+
+
+@pytest.mark.parametrize(("schedule", "t"), [
+    (DDPM(), torch.tensor(1)), (DDPM(), torch.tensor(500)), (Karras(), torch.tensor(3.0).double()),
+    (Flow(), torch.tensor(0.7).double())])
+def test_mixture_denoiser_is_tweedie(schedule, t):
+    """E[x_0 given x_t] = (x_t + n^2 score) / s, E[eps given x_t] = -n score; and they fit together."""
+    x = torch.randn(50, 3, dtype=torch.float64)
+    s, n = schedule.signal(t), schedule.noise(t)
+    x0, eps = MIX.denoiser(schedule)(x, t)
+    torch.testing.assert_close(x0, (x + n**2 * MIX.score(x, s, n)) / s)
+    torch.testing.assert_close(eps, -n * MIX.score(x, s, n))
+    torch.testing.assert_close(s * x0 + n * eps, x)
+
+
+def test_mixture_denoiser_minimises_the_error():
+    """The posterior mean is checked by what it is for: no nearby guess has a smaller error."""
+    g = torch.Generator().manual_seed(0)
+    x0 = MIX.sample(20_000, g)
+    eps = torch.randn(x0.shape, generator=g, dtype=x0.dtype)
+    t = torch.tensor(0.5).double()
+    guess = MIX.denoiser(Flow())(0.5 * x0 + 0.5 * eps, t).x0
+    error = lambda y: ((y - x0) ** 2).mean()
+    best = error(guess)
+    for worse in (1.1 * guess, 0.9 * guess, guess + 0.05, guess - 0.05):
+        assert error(worse) > best
+
+
+def test_mixture_denoiser_without_signal_says_the_mean():
+    x = torch.randn(50, 3, dtype=torch.float64)
+    x0, eps = MIX.denoiser(Flow())(x, torch.tensor(1.0))
+    mean = 0.25 * MIX.means[0] + 0.75 * MIX.means[1]
+    torch.testing.assert_close(x0, mean.expand_as(x0))
+    torch.testing.assert_close(eps, x)

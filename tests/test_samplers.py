@@ -1,0 +1,262 @@
+"""Samplers: identities between them, fall-backs, orders of accuracy, and exact statistics."""
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from course_lib.data import GaussianMixture
+from course_lib.denoiser import Pred
+from course_lib.samplers import State, ddim, ddpm, dpmpp_2m, heun, sample
+from course_lib.schedules import DDPM, Cosine, Flow, Karras, Schedule
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=gen(seed), dtype=torch.float64)
+
+
+def last(*args, **kwargs) -> torch.Tensor:
+    *_, state = sample(*args, **kwargs)
+    return state.x
+
+
+def clean(y, q):
+    """A fixed nonlinear 'network': the picture seen in y = x / signal at noise-to-signal q."""
+    return torch.tanh(2 * y.roll(1, -1) / (1 + q) + 0.3)
+
+
+def of(schedule):
+    """`clean` as a denoiser of any schedule with signal > 0."""
+    def denoise(x, t):
+        s, n = schedule.signal(t), schedule.noise(t)
+        x0 = clean(x / s, n / s)
+        return Pred(x0, (x - s * x0) / n)
+    return denoise
+
+
+class On(Schedule):
+    """A schedule with its own sampling times: On(schedule, times)."""
+
+    def __init__(self, schedule, times):
+        self.schedule, self.times = schedule, times
+        self.signal, self.noise = schedule.signal, schedule.noise
+
+    def grid(self, steps, device=None):
+        assert steps == len(self.times) - 1
+        return self.times
+
+
+class Waves(Schedule):
+    """signal^2 + noise^2 = 1 with t = -lambda, evenly spaced between finite ends."""
+
+    def signal(self, t):
+        return torch.sigmoid(-2 * t).sqrt()
+
+    def noise(self, t):
+        return torch.sigmoid(2 * t).sqrt()
+
+    def grid(self, steps, device=None):
+        return torch.linspace(2.5, -2.5, steps + 1, dtype=torch.float64)
+
+
+# ------------------------------------------------------------------ identities
+
+@pytest.mark.parametrize("steps", [100, 17])
+def test_ddim_with_eta_1_is_ddpm_with_the_posterior_variance(steps):
+    d, x = DDPM(100), noise(3, 5)
+    a = last(of(d), d, x, steps, ddim(eta=1, generator=gen(1)))
+    b = last(of(d), d, x, steps, ddpm("posterior", generator=gen(1)))
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("variance", ["posterior", "beta"])
+def test_ddpm_is_algorithm_2(variance):
+    """x_{t-1} = (x_t - beta_t / sqrt(1 - abar_t) eps) / sqrt(alpha_t) + sigma_t z, z = 0 at t = 1."""
+    d, x, g = DDPM(50), noise(3, 5), gen(1)
+    ours = last(of(d), d, x, 50, ddpm(variance, generator=gen(1)))
+    for t in range(50, 0, -1):
+        eps = of(d)(x, torch.tensor(t)).eps
+        mean = (x - d.beta[t] / (1 - d.abar[t]).sqrt() * eps) / d.alpha[t].sqrt()
+        var = d.beta[t] * {"beta": 1, "posterior": (1 - d.abar[t - 1]) / (1 - d.abar[t])}[variance]
+        z = torch.randn(x.shape, generator=g, dtype=x.dtype) if t > 1 else 0
+        x = mean + var.sqrt() * z
+    torch.testing.assert_close(ours, x, rtol=0, atol=1e-10)
+
+
+def test_the_beta_variance_is_no_ddim():
+    """Ho's sigma_t^2 = beta_t: the mean of eta = 1, but more noise than any eta <= 1 has."""
+    d, x = DDPM(100), noise(4, 5)
+    for t in (100, 40, 2):
+        t = torch.tensor(t)
+        step = lambda f: f(of(d), d, State(t, x), t - 1).x  # noqa: B023
+        post, beta = (step(ddpm(v, generator=gen(3))) for v in ("posterior", "beta"))
+        z = torch.randn(x.shape, generator=gen(3), dtype=x.dtype)
+        btilde = d.beta[t] * (1 - d.abar[t - 1]) / (1 - d.abar[t])
+        torch.testing.assert_close(post - btilde.sqrt() * z, beta - d.beta[t].sqrt() * z)
+        assert d.beta[t] > btilde
+        widest = step(ddim(eta=1, generator=gen(3)))
+        torch.testing.assert_close(widest, post)
+        assert not torch.allclose(widest, beta)
+
+
+@pytest.mark.parametrize("step", [ddim, heun, dpmpp_2m])
+def test_one_trajectory_in_three_languages(step):
+    """The ODE does not care how x is scaled: on matched noise-to-signal ratios, DDPM, EDM and
+    flow matching visit the same pictures, x_edm = x / s and x_flow = x / (s + n)."""
+    d, x = DDPM(1000), noise(3, 5)
+    t = d.grid(12)
+    s, n = d.signal(t), d.noise(t)
+    edm, flow = On(Karras(), n / s), On(Flow(), n / (s + n))
+    ours = list(sample(of(d), d, x, 12, step()))
+    theirs = list(sample(of(edm), edm, x / s[0], 12, step()))
+    straight = list(sample(of(flow), flow, x / (s + n)[0], 12, step()))
+    for i, (a, b, c) in enumerate(zip(ours, theirs, straight, strict=True), 1):
+        torch.testing.assert_close(a.x / s[i], b.x, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(a.x / (s + n)[i], c.x, rtol=1e-9, atol=1e-9)
+
+
+def test_ddim_is_the_euler_step_of_edm_and_of_flow_matching():
+    """x + (sigma' - sigma) (x - D) / sigma (Karras et al., Algorithm 1) and x + (t' - t) v."""
+    sigma = Karras(0.02, 5.0).grid(9).double()
+    x = y = 5 * noise(3, 5)
+    edm = On(Karras(), sigma)
+    for a, b in pairwise(sigma):
+        x = x + (b - a) * (x - clean(x, a)) / a
+    torch.testing.assert_close(last(of(edm), edm, y, 9), x, rtol=0, atol=1e-10)
+
+    t = torch.linspace(0.99, 0, 10, dtype=torch.float64)
+    x = y = noise(3, 5)
+    flow = On(Flow(), t)
+    for a, b in pairwise(t):
+        pred = of(flow)(x, a)
+        x = x + (b - a) * (pred.eps - pred.x0)  # v = eps - x_0
+    torch.testing.assert_close(last(of(flow), flow, y, 9), x, rtol=0, atol=1e-10)
+
+
+def test_heun_is_algorithm_1_of_edm():
+    sigma = Karras(0.02, 5.0).grid(9).double()
+    x = y = 5 * noise(3, 5)
+    edm = On(Karras(), sigma)
+    for a, b in pairwise(sigma):
+        slope = (x - clean(x, a)) / a
+        there = x + (b - a) * slope
+        if b > 0:
+            slope = (slope + (there - clean(there, b)) / b) / 2
+        x = x + (b - a) * slope
+    torch.testing.assert_close(last(of(edm), edm, y, 9, heun()), x, rtol=0, atol=1e-10)
+
+
+# ------------------------------------------------------------------ the ends of the grid
+
+MIX = GaussianMixture([0.2, 0.3, 0.5], torch.tensor([[-1.0, 0.5], [0.0, -1.0], [1.0, 0.8]]).double(),
+                      [0.15, 0.25, 0.2])
+
+
+@pytest.mark.parametrize("schedule", [DDPM(), Cosine(), Karras(), Flow()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("step", [ddim(), heun(), dpmpp_2m()], ids=["ddim", "heun", "dpmpp_2m"])
+@pytest.mark.parametrize("steps", [1, 2, 8])
+def test_no_nan_where_signal_or_noise_is_zero(schedule, step, steps):
+    """Flow begins at signal 0, all end at noise 0: each step takes its first-order form there."""
+    top = schedule.grid(1)[0]
+    x = schedule.noise(top).double() * noise(50, 2)
+    states = list(sample(MIX.denoiser(schedule), schedule, x, steps, step))
+    assert len(states) == steps and states[-1].t == schedule.grid(1)[1]
+    assert all(torch.isfinite(s.x).all() and torch.isfinite(s.x0).all() for s in states)
+    torch.testing.assert_close(states[-1].x, states[-1].x0)  # the last step goes all the way
+    # where it starts from pure noise, every first step is the ddim step
+    if schedule.signal(top) == 0:
+        euler = next(sample(MIX.denoiser(schedule), schedule, x, steps))
+        torch.testing.assert_close(states[0].x, euler.x)
+
+
+def test_number_of_network_calls():
+    calls = []
+
+    def counting(x, t):
+        calls.append(t)
+        return of(DDPM(100))(x, t)
+
+    for step, expected in ((ddpm(), 10), (ddim(), 10), (dpmpp_2m(), 10), (heun(), 19)):
+        calls.clear()
+        last(counting, DDPM(100), noise(2, 3), 10, step)
+        assert len(calls) == expected
+
+
+def test_sample_is_lazy_and_keeps_no_gradients():
+    d, w = DDPM(10), torch.ones((), dtype=torch.float64, requires_grad=True)
+    film = sample(lambda x, t: Pred(w * x, w * x), d, noise(2, 3), 10)
+    first = next(film)
+    assert first.t == 9 and first.t0 == 10 and not first.x.requires_grad
+    assert torch.is_grad_enabled()  # the generator does not leak its no_grad
+
+
+def test_unknown_variance():
+    with pytest.raises(ValueError, match='"posterior" or "beta", not \'fixed_small\''):
+        ddpm("fixed_small")
+
+
+# ------------------------------------------------------------------ accuracy
+
+@pytest.fixture(scope="module")
+def exact():
+    """The ODE's solution from 200 starting points, with 1024 Heun steps."""
+    return last(MIX.denoiser(Waves()), Waves(), noise(200, 2), 1024, heun())
+
+
+@pytest.mark.parametrize(("step", "order"), [(ddim, 1), (heun, 2), (dpmpp_2m, 2)])
+def test_order_of_accuracy(step, order, exact):
+    """Exact denoiser, even steps in lambda between finite ends: the error falls as steps^-order.
+
+    The median over the points, because a point on the border between two components may jump.
+    """
+    errors = []
+    for k in (64, 128, 256):
+        x = last(MIX.denoiser(Waves()), Waves(), noise(200, 2), k, step())
+        errors.append((x - exact).norm(dim=1).median().item())
+    slope = math.log2(errors[-1] / errors[0]) / 2
+    assert slope == pytest.approx(-order, abs=0.15), errors
+
+
+# ------------------------------------------------------------------ statistics
+
+def deviations(x):
+    """Weights, means and variances of the three components of x (N, 2), each minus its true value,
+    in standard errors: sqrt(w (1 - w) / N), std / sqrt(N_k) and std^2 / sqrt(N_k) (2 N_k numbers).
+    The components lie 6 standard deviations apart, so that the nearest mean tells which is which.
+    """
+    nearest = ((x[:, None] - MIX.means) ** 2).sum(-1).argmin(1)
+    share = torch.bincount(nearest, minlength=3) / len(x)
+    out = [(share - MIX.weights) / (MIX.weights * (1 - MIX.weights) / len(x)).sqrt()]
+    for k, std in enumerate(MIX.std):
+        gap = x[nearest == k] - MIX.means[k]
+        root = len(gap) ** 0.5
+        out += [gap.mean(0) / std * root, ((gap**2).mean() - std**2)[None] / std**2 * root]
+    return torch.cat(out)  # (3 + 3 * 3,)
+
+
+def draw(schedule, n, steps, step):
+    top = schedule.noise(schedule.grid(1)[0]).double()
+    return last(MIX.denoiser(schedule), schedule, top * noise(n, 2), steps, step)
+
+
+@pytest.mark.parametrize(("schedule", "n", "steps", "step"), [
+    (DDPM(), 2000, 1000, ddpm("posterior", generator=gen(1))),
+    (DDPM(), 2000, 1000, ddpm("beta", generator=gen(1))),
+    (Flow(), 5000, 250, ddim()),
+    (Flow(), 20_000, 32, heun()),
+    (Karras(sigma_max=20.0), 20_000, 40, heun()),
+    (Flow(), 20_000, 48, dpmpp_2m()),
+], ids=["ddpm posterior", "ddpm beta", "ddim", "heun", "heun karras", "dpmpp_2m"])
+def test_samplers_draw_the_mixture(schedule, n, steps, step):
+    """12 numbers within 4 standard errors: by chance one run in a thousand would fail (seeded)."""
+    assert deviations(draw(schedule, n, steps, step)).abs().max() < 4
+
+
+def test_heun_beats_ddim_at_equal_steps():
+    """24 steps, 20,000 points: the discretisation error of ddim shows, that of heun does not."""
+    euler, better = (deviations(draw(Flow(), 20_000, 24, f())).abs().max() for f in (ddim, heun))
+    assert better < 4 < euler / 2

@@ -1,0 +1,142 @@
+"""Noise schedules against the formulas of their papers."""
+import math
+
+import pytest
+import torch
+
+from course_lib.schedules import DDPM, Cosine, Flow, Karras, like
+
+ALL = [DDPM(), DDPM(50), Cosine(), Karras(), Flow(), Flow(shift=3.0)]
+NAMES = ["ddpm", "ddpm50", "cosine", "karras", "flow", "flow3"]
+
+
+def test_ddpm_symbols_are_the_papers():
+    """beta_1 = 1e-4, beta_T = 0.02, alpha = 1 - beta, abar_t = alpha_1 ... alpha_t, abar_0 = 1."""
+    d = DDPM()
+    assert d.abar[0] == 1 and len(d.beta) == len(d.alpha) == len(d.abar) == 1001
+    assert d.beta[1].item() == 1e-4 and d.beta[1000].item() == pytest.approx(0.02, rel=1e-12)
+    product = 1.0
+    for t in range(1, 1001):
+        product *= 1 - (1e-4 + (0.02 - 1e-4) * (t - 1) / 999)
+        assert d.abar[t].item() == pytest.approx(product, rel=1e-9)
+    t = torch.tensor([0, 1, 500, 1000])
+    torch.testing.assert_close(d.signal(t) ** 2, d.abar[t])
+    torch.testing.assert_close(d.signal(t) ** 2 + d.noise(t) ** 2, torch.ones(4).double())
+    assert d.noise(t)[0] == 0 and d.signal(t)[0] == 1
+
+
+def test_cosine_is_its_closed_form():
+    """abar_t = f(t) / f(0) with f(t) = cos^2((t/T + s) / (1 + s) * pi/2), Nichol & Dhariwal eq. 17.
+
+    Only the last steps differ, where beta is clipped to 0.999.
+    """
+    T, s = 200, 0.008
+    f = [math.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2 for t in range(T + 1)]
+    expected = torch.tensor([x / f[0] for x in f], dtype=torch.float64)
+    c = Cosine(T)
+    torch.testing.assert_close(c.abar[:T], expected[:T], rtol=1e-9, atol=0)
+    assert c.abar[T].item() == pytest.approx(0.001 * c.abar[T - 1].item(), rel=1e-9)
+    assert c.abar[T] > 0  # or predict_eps would divide by 0
+
+
+def test_the_closed_form_is_the_chain():
+    """T small steps x_t = sqrt(1 - beta_t) x_{t-1} + sqrt(beta_t) z: the mean and variance that
+    they add up to are signal(t) and noise(t)^2."""
+    d = DDPM(100)
+    mean, var = 1.0, 0.0
+    for t in range(1, 101):
+        mean, var = mean * d.alpha[t].sqrt(), var * d.alpha[t] + d.beta[t]
+        assert d.signal(torch.tensor(t)).item() == pytest.approx(mean.item(), rel=1e-10)
+        assert d.noise(torch.tensor(t)).item() ** 2 == pytest.approx(var.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("schedule", ALL, ids=NAMES)
+def test_grid_goes_from_noisiest_to_clean(schedule):
+    for steps in (1, 2, 7, 50):
+        t = schedule.grid(steps)
+        noise = schedule.noise(t).double()
+        ratio = noise / schedule.signal(t).double()
+        assert t.shape == (steps + 1,)
+        assert noise[-1] == 0 and (ratio[:-1] > ratio[1:]).all()
+    top = {DDPM: getattr(schedule, "T", None), Karras: 80.0, Flow: 1.0}[type(schedule)]
+    assert t[0].item() == pytest.approx(top, rel=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ALL, ids=NAMES)
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_steps_is_a_clear_error(schedule, steps):
+    with pytest.raises(ValueError, match="step"):
+        schedule.grid(steps)
+
+
+def test_karras_grid_is_eq_5():
+    """sigma_i = (smax^(1/rho) + i/(N-1) (smin^(1/rho) - smax^(1/rho)))^rho, i < N, sigma_N = 0."""
+    k, n = Karras(0.01, 50.0, rho=5.0), 12
+    for i, sigma in enumerate(k.grid(n)[:-1].tolist()):
+        root = 50 ** (1 / 5) + i / (n - 1) * (0.01 ** (1 / 5) - 50 ** (1 / 5))
+        assert sigma == pytest.approx(root**5, rel=1e-6)
+
+
+def test_karras_net_input_is_c_in_and_c_noise():
+    """Table 1: c_in = 1 / sqrt(sigma^2 + sigma_data^2); c_noise = ln(sigma) / 4, here times 1000."""
+    x, sigma = torch.randn(3, 2, 4, 4), torch.tensor([0.1, 1.0, 30.0])
+    seen, time = Karras(sigma_data=0.7).net_input(x, sigma)
+    for i in range(3):
+        torch.testing.assert_close(seen[i], x[i] / (sigma[i] ** 2 + 0.7**2).sqrt())
+    torch.testing.assert_close(time, 1000 * sigma.log() / 4)
+
+
+def test_flow_shift_is_eq_23():
+    """t' = a t / (1 + (a - 1) t) (Esser et al. 2024), which is log-SNR minus ln a."""
+    plain, shifted = Flow().grid(10).double(), Flow(shift=3.0).grid(10).double()
+    torch.testing.assert_close(shifted, 3 * plain / (1 + 2 * plain), rtol=1e-6, atol=0)
+    lift = Flow().log_snr(plain[1:-1]) - Flow().log_snr(shifted[1:-1])
+    torch.testing.assert_close(lift, torch.full_like(lift, math.log(3)), rtol=1e-5, atol=1e-5)
+
+
+def test_training_times_reach_the_noisiest_and_never_zero():
+    """t = T and t = 1 are trained on (some public code misses one), t = 0 is not."""
+    t = DDPM(20).draw_t(20_000, generator=torch.Generator().manual_seed(0))
+    count = torch.bincount(t, minlength=21)
+    assert len(count) == 21 and count[0] == 0
+    # each of 20 times is drawn 1000 +- 31 times; five standard deviations
+    assert (count[1:] - 1000).abs().max() < 5 * 31
+    for schedule in (Flow(), Karras()):
+        t = schedule.draw_t(20_000, generator=torch.Generator().manual_seed(0))
+        assert (schedule.noise(t) > 0).all() and (schedule.signal(t) > 0).all()
+    z = Karras(mean=-1.2, std=1.2).draw_t(20_000, generator=torch.Generator().manual_seed(0)).log()
+    # mean and std of N draws: within 4 standard errors, std / sqrt(N) and std / sqrt(2N)
+    assert abs(z.mean() + 1.2) < 4 * 1.2 / 141 and abs(z.std() - 1.2) < 4 * 1.2 / 200
+    z = Flow(0.5, 2.0).draw_t(20_000, generator=torch.Generator().manual_seed(0)).logit()
+    assert abs(z.mean() - 0.5) < 4 * 2 / 141 and abs(z.std() - 2) < 4 * 2 / 200
+
+
+@pytest.mark.parametrize("beta", [torch.full((9,), 0.1), torch.linspace(0, 0.5, 10),
+                                  torch.linspace(0.1, 1.0, 10), torch.full((10,), -0.1),
+                                  torch.full((10,), float("nan"))])
+def test_bad_betas(beta):
+    with pytest.raises(ValueError, match="beta must be 10 numbers between 0 and 1"):
+        DDPM(10, beta)
+
+
+@pytest.mark.parametrize("t", [torch.tensor(-1), torch.tensor([3, 11]), torch.tensor(0.5)])
+def test_bad_times(t):
+    with pytest.raises(ValueError, match=r"integers 0 \.\. 10"):
+        DDPM(10).signal(t)
+
+
+def test_too_many_steps():
+    with pytest.raises(ValueError, match=r"1 \.\. 10 steps, not 11"):
+        DDPM(10).grid(11)
+
+
+def test_each_picture_gets_its_own_noise_level():
+    """The trap is broadcasting along a column: B = W hides it, so take B = W."""
+    x, eps = torch.randn(8, 3, 8, 8), torch.randn(8, 3, 8, 8)
+    t = torch.arange(1, 9)
+    d = DDPM(8)
+    out = d.add_noise(x, t, eps)
+    for i in range(8):
+        s, n = d.abar[t[i]].sqrt().float(), (1 - d.abar[t[i]]).sqrt().float()
+        torch.testing.assert_close(out[i], s * x[i] + n * eps[i])
+    assert like(torch.tensor(2.0), x).shape == () and like(t, x).shape == (8, 1, 1, 1)

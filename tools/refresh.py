@@ -1,0 +1,56 @@
+"""Run notebooks from top to bottom and store their outputs, without anything about the machine.
+
+    python tools/refresh.py         # all of them (`make notebooks`)
+    python tools/refresh.py 01      # those whose name contains 01 (`make notebooks NB=01`)
+"""
+import os
+import sys
+import time
+
+import nbformat
+from nbclient import NotebookClient
+from stamp import ROOT, notebooks, stamp
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+def refresh(path) -> float:
+    """Execute one notebook in place; returns the seconds it took. Raises at the first error."""
+    notebook = nbformat.read(path, as_version=4)
+    stamp(notebook, path.relative_to(ROOT).as_posix())
+    notebook.metadata.kernelspec = KERNEL
+    start = time.time()
+    client = NotebookClient(notebook, timeout=1800, kernel_name="python3", record_timing=False,
+                            store_widget_state=False, coalesce_streams=True,
+                            extra_arguments=["--log-level=ERROR"],
+                            resources={"metadata": {"path": str(path.parent)}})
+    client.execute()
+    clean(notebook)
+    unfinished = path.with_suffix(".unfinished")
+    nbformat.write(notebook, unfinished)
+    os.replace(unfinished, path)
+    return time.time() - start
+
+
+def clean(notebook) -> None:
+    """Keep what a reader needs: no widget state, no times, no Python version of this machine.
+
+    A stored widget is an error message in JupyterLab and a dump of its fields elsewhere.
+    """
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    for cell in notebook.cells:
+        keep = {k: v for k, v in cell.metadata.items() if k in ("tags", "slideshow")}
+        cell.metadata = nbformat.from_dict(keep)
+        for out in cell.get("outputs", []):
+            if out.get("data", {}).pop(WIDGET, None):
+                out.data["text/plain"] = "A live widget: run this cell to use it."
+
+
+if __name__ == "__main__":
+    wanted = [p for p in notebooks() if all(part in p.name for part in sys.argv[1:])]
+    if not wanted:
+        sys.exit(f"no notebook matches {' '.join(sys.argv[1:])!r}")
+    for path in wanted:
+        print(f"{path.relative_to(ROOT)} ...", end=" ", flush=True)
+        print(f"{refresh(path):.0f} s")
