@@ -16,6 +16,7 @@ import pytest
 
 NOTEBOOK = Path(os.environ.get("LAB_NOTEBOOK", "notebooks/01_forward_process.ipynb"))
 MINUTE = 60_000  # Playwright counts milliseconds
+KERNEL = ".jp-Notebook-ExecutionIndicator"  # its data-status: idle, busy, connecting, ...
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # No sandbox: CI runs as root. The rest keeps Chromium from calling home.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -40,7 +41,7 @@ def browser_path():
 
 @pytest.fixture(scope="module")
 def lab(root, browser_path, tmp_path_factory):
-    """A JupyterLab with settings of its own, on a copy of the notebook; yields (address, cells)."""
+    """A JupyterLab with settings of its own, on a copy of the notebook; yields (address, cells, log)."""
     folder = tmp_path_factory.mktemp("lab")
     work, config = folder / "work", folder / "config"
     notebook = nbformat.read(root / NOTEBOOK, as_version=4)
@@ -73,7 +74,7 @@ def lab(root, browser_path, tmp_path_factory):
     try:
         address = f"http://127.0.0.1:{port}"
         wait_for(server, f"{address}/api?token={token}", folder / "log")
-        yield f"{address}/lab/tree/lesson.ipynb?token={token}", len(code)
+        yield f"{address}/lab/tree/lesson.ipynb?token={token}", len(code), folder / "log"
     finally:
         server.terminate()  # the kernels end with it
         server.wait(30)
@@ -106,13 +107,11 @@ def page(lab, browser_path, tmp_path):
 
 
 def test_run_all_and_drag_the_slider(page, lab):
-    address, cells = lab
+    address, cells, log = lab
     page.goto(address)
     page.locator(".jp-Notebook .jp-CodeCell").nth(cells - 1).wait_for(state="attached")
     page.locator("#jupyterlab-splash").wait_for(state="detached")
-    page.locator(".lm-MenuBar-item", has_text="Run").first.click()
-    page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
-
+    start_all_cells(page, log)
     wait_for_run(page, cells)
 
     handle = page.locator(".jp-OutputArea .noUi-handle").first
@@ -135,6 +134,36 @@ def test_run_all_and_drag_the_slider(page, lab):
     assert changed(area, dragged), "the arrow keys moved the slider, the picture stayed as it was"
 
 
+def start_all_cells(page, log, tries=6):
+    """Run > Run All Cells, until a cell runs: before its kernel is ready, JupyterLab ignores the click."""
+    from playwright.sync_api import Error
+
+    seen = []
+    for k in range(tries):
+        try:
+            for dialogue in page.locator(".jp-Dialog").all():
+                seen.append(dialogue.inner_text())
+                dialogue.locator(".jp-mod-accept").click()
+            page.locator(KERNEL).and_(page.locator("[data-status=idle]")).wait_for(timeout=MINUTE)
+            page.locator(".lm-MenuBar-item", has_text="Run").first.click(timeout=MINUTE / 4)
+            page.locator(".lm-Menu-item", has_text="Run All Cells").first.click(timeout=MINUTE / 4)
+            page.wait_for_function(
+                """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
+                         .some(p => /[*0-9]/.test(p.innerText))""", timeout=MINUTE / 3)
+            return
+        except Error as error:  # the next try finds what stood in the way
+            seen.append(f"try {k}: {str(error).splitlines()[0]} {state(page)}")
+            if k % 2:
+                page.reload()
+    pytest.fail("\n".join(["no cell could be started:", *seen, log.read_text()[-3000:]]))
+
+
+def state(page):
+    """What the page says about its kernel."""
+    return [x.get_attribute("data-status") for x in page.locator(KERNEL).all()], [
+        x.inner_text() for x in page.locator(".jp-Toolbar-kernelName").all()]
+
+
 def wait_for_run(page, cells, seconds=360):
     """Until every code cell has a number. An error empties the queue: then none is running, [*]."""
     idle = 0
@@ -148,7 +177,8 @@ def wait_for_run(page, cells, seconds=360):
             break
         time.sleep(1)
     outputs = page.locator(".jp-CodeCell .jp-RenderedText").all_inner_texts()
-    pytest.fail(f"{numbered} of {cells} cells were run; the last output:\n{(outputs or [''])[-1]}")
+    pytest.fail(f"{numbered} of {cells} cells were run, prompts {prompts}, kernel {state(page)}; the last"
+                f" output:\n{(outputs or [''])[-1]}")
 
 
 def changed(area, before, seconds=60):
