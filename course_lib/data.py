@@ -44,11 +44,16 @@ class Emoji:
         w = torch.from_numpy(count[index]).double() ** (power - 1)
         return w / w.sum()
 
+    def draws(self, n: int, power: float = 0.5, generator=None) -> Iterator[Tensor]:
+        """Endless batches of n row numbers, (n,), drawn with `weights`."""
+        weights = self.weights(power).float()
+        while True:
+            yield torch.multinomial(weights, n, replacement=True, generator=generator)
+
     def batches(self, n: int, device=None, power: float = 0.5, generator=None) -> Iterator[Tensor]:
         """Endless batches of n pictures, float (n, 3, S, S) in [-1, 1]. The set is moved once."""
-        pictures, weights = self.pictures.to(device), self.weights(power).float()
-        while True:
-            i = torch.multinomial(weights, n, replacement=True, generator=generator)
+        pictures = self.pictures.to(device)
+        for i in self.draws(n, power, generator):
             yield to_float(pictures[i.to(device)])
 
 
@@ -99,6 +104,11 @@ def _read(name: str) -> Path:
         raise ValueError(f"{path} is damaged (sha256 {found[:12]}…, expected {expected[:12]}…). "
                          "Restore it with `git checkout -- data` or rebuild it with `make data`.")
     return path
+
+
+def fingerprint() -> str:
+    """The sha256 of the manifest, which holds the hash of every file: other data, other name."""
+    return hashlib.sha256((FOLDER / "manifest.json").read_bytes()).hexdigest()
 
 
 @lru_cache(1)

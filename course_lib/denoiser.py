@@ -137,3 +137,13 @@ def drop(cond: Tensor, null: Tensor, p: float, generator=None) -> Tensor:
     """Replace whole samples of cond (B, ...) by null (...) with probability p, each on its own."""
     keep = torch.rand(len(cond), device=cond.device, generator=generator) >= p
     return torch.where(keep.reshape(-1, *[1] * (cond.ndim - 1)), cond, null)
+
+
+def augment(low_res: Tensor, level: Tensor) -> Tensor:
+    """Noise on the condition: small pictures (B, ...) with a share `level` (B,) in 0 .. 1 of noise.
+
+    A super-resolution network trained so forgives the flaws of generated small pictures, which
+    it never saw in training (Ho et al. 2022, cascaded diffusion, section 4.2).
+    """
+    level = like(level, low_res)
+    return (1 - level**2).sqrt() * low_res + level * torch.randn_like(low_res)

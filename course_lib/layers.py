@@ -36,21 +36,25 @@ class TimeEmbed(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """x + f(x, time): two convolutions, the time between them as a scale and a shift per channel."""
+    """x + f(x, time): two convolutions, the time between them as a scale and a shift per channel.
 
-    def __init__(self, c_in: int, c_out: int, dim: int):
+    dim: size of the time embedding; 0 for a block that has none, as in an auto-encoder.
+    """
+
+    def __init__(self, c_in: int, c_out: int, dim: int = 0):
         super().__init__()
         self.norm1 = nn.GroupNorm(8, c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.time = nn.Linear(dim, 2 * c_out)
+        self.time = nn.Linear(dim, 2 * c_out) if dim else None
         self.norm2 = nn.GroupNorm(8, c_out)
         self.conv2 = zero(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.time(F.silu(emb))[:, :, None, None].chunk(2, dim=1)
-        h = self.norm2(h) * (1 + scale) + shift
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        if self.time is not None:
+            scale, shift = self.time(F.silu(emb))[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
         return self.skip(x) + self.conv2(F.silu(h))
 
 

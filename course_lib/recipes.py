@@ -9,6 +9,7 @@ A recipe is one function that returns a `Recipe`: model, batches, and the number
 weights in half precision to data/checkpoints/ and the facts to data/checkpoints/manifest.json.
 """
 import argparse
+import hashlib
 import inspect
 import json
 import platform
@@ -22,7 +23,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from . import data, train
-from .denoiser import Denoiser, predict_eps, predict_x0
+from .autoencoder import KLAutoencoder, VQAutoencoder
+from .denoiser import Denoiser, augment, predict_eps, predict_x0
 from .schedules import Cosine
 from .unet import UNet
 
@@ -32,7 +34,8 @@ RUNS = data.FOLDER.parent / "runs"
 
 @dataclass
 class Recipe:
-    """model; batches: device -> endless batches; steps, lr, ema as in `train.fit`; seed."""
+    """model; batches: device -> endless batches; steps, lr, ema as in `train.fit`; seed; codec: the
+    checkpoint whose latents the model learns, if it does."""
     model: nn.Module
     batches: Callable[..., Iterator]
     steps: int
@@ -40,6 +43,7 @@ class Recipe:
     ema: float = 0.999
     seed: int = 0
     loss: Callable = lambda model, x: model.loss(x)
+    codec: str | None = None
 
 
 def picture_denoiser(widths=(96, 128), patch: int = 4) -> Denoiser:
@@ -64,7 +68,7 @@ def faces32() -> Recipe:
 def all32() -> Recipe:
     """All emoji at 32 px, unconditional."""
     pictures = data.emoji(32, "all")
-    return Recipe(picture_denoiser(), lambda device: pictures.batches(32, device), steps=9_000)
+    return Recipe(picture_denoiser(), lambda device: pictures.batches(32, device), steps=9_000, ema=0.999)
 
 
 def level16() -> Recipe:
@@ -92,6 +96,94 @@ class Blind(nn.Module):
         return self.net(x, torch.zeros_like(t))
 
 
+def ae64() -> Recipe:
+    """64 x 64 x 3 to 8 x 8 x 8 and back: the codec of every latent model."""
+    return codec_recipe(KLAutoencoder(), steps=16_000)
+
+
+def vq64() -> Recipe:
+    """64 x 64 x 3 to 8 x 8 tokens and back: the pictures' alphabet of the small DALL-E."""
+    return codec_recipe(VQAutoencoder(), steps=16_000)
+
+
+def vae64() -> Recipe:
+    """A classic VAE: the same auto-encoder with so large a beta that noise can be decoded."""
+    return codec_recipe(KLAutoencoder(beta=0.1), steps=8_000)
+
+
+def sr16to64() -> Recipe:
+    """16 px to 64 px by diffusion; the small picture is damaged by up to half noise in training."""
+    def loss(model, x):
+        level = 0.5 * torch.rand(len(x), device=x.device)
+        return model.loss(x, low_res=augment(data.shrink(x, 4), level), aug_level=level)
+
+    net = UNet((48, 96), patch=4, cond_ch=3)
+    model = Denoiser(net, Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
+    return Recipe(model, lambda device: data.emoji(64).batches(16, device), steps=8_000, loss=loss)
+
+
+def sr16to64_regression() -> Recipe:
+    """16 px to 64 px by regression: the same network, asked for the picture at once."""
+    plan = sr16to64()
+    plan.model = Regression(plan.model.net)
+    plan.loss = lambda model, x: ((model(data.shrink(x, 4)) - x) ** 2).mean()
+    return plan
+
+
+class Regression(nn.Module):
+    """Small pictures (B, 3, 16, 16) -> the mean of all 64 px pictures that they can come from.
+
+    A super-resolution network without noise on its input: it sees zeros instead of x_t.
+    """
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, low_res):
+        b, c, h, w = low_res.shape
+        zeros = low_res.new_zeros(b)
+        return self.net(low_res.new_zeros(b, c, h * self.net.patch, w * self.net.patch), zeros,
+                        low_res=low_res, aug_level=zeros)
+
+
+def ldm64() -> Recipe:
+    """Unconditional latent diffusion on the latents of ae64."""
+    model = Denoiser(UNet((96, 128), channels=8), Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
+    return Recipe(model, lambda device: latent_batches("ae64", 32, device), steps=20_000, codec="ae64")
+
+
+def latent_batches(codec: str, n: int, device=None) -> Iterator[torch.Tensor]:
+    """Endless batches of n scaled latents of training pictures, drawn as `Emoji.batches` draws."""
+    z = latents(codec).to(device)
+    for i in data.emoji(64).draws(n):
+        yield z[i.to(device)]
+
+
+def latents(codec: str, split: str = "train") -> torch.Tensor:
+    """Scaled latents (N, ...) of one split, in the order of `data.emoji(64, split=split)`.
+
+    All are computed once and kept under runs/. The file's name holds a hash of the codec's
+    checkpoint and of the data, so that one made by another codec is never read.
+    """
+    key = hashlib.sha256((_manifest()[codec]["sha256"] + data.fingerprint()).encode()).hexdigest()
+    path = RUNS / f"latents-{codec}-{key[:16]}.safetensors"
+    everything = data.emoji(64, split="all")
+    if not path.exists():
+        model = load(codec)
+        with torch.inference_mode():
+            z = torch.cat([model.encode(data.to_float(x)) for x in
+                           tqdm(everything.pictures.split(64), desc=f"latents of {codec}")])
+        train.save(path, {"latents": z})
+    keep = [split in ("all", row["split"]) for row in everything.table]
+    return train.read(path)["latents"][torch.tensor(keep)]
+
+
+def codec_recipe(model: nn.Module, steps: int) -> Recipe:
+    """The recipe that the three codecs share."""
+    return Recipe(model, lambda device: data.emoji(64).batches(16, device), steps, lr=2e-3)
+
+
 def recipe(name: str) -> Recipe:
     """The recipe of that name, its model freshly initialised from the recipe's seed."""
     names = [k for k, f in globals().items() if inspect.isfunction(f) and f.__module__ == __name__
@@ -104,11 +196,19 @@ def recipe(name: str) -> Recipe:
 
 def load(name: str, device=None) -> nn.Module:
     """The shipped model of that name: averaged weights, eval mode, hash and shapes verified."""
-    manifest = json.loads((CHECKPOINTS / "manifest.json").read_text())
+    manifest = _manifest()
     if name not in manifest:
         raise ValueError(f"no checkpoint {name!r}; shipped are: {', '.join(manifest)}")
-    path = CHECKPOINTS / f"{name}.safetensors"
-    return train.load(path, recipe(name).model, manifest[name]["sha256"]).to(device)
+    path, plan = CHECKPOINTS / f"{name}.safetensors", recipe(name)
+    if plan.codec and manifest[name]["codec_sha256"] != manifest[plan.codec]["sha256"]:
+        raise ValueError(f"{name} was trained on the latents of another {plan.codec} than the one in "
+                         f"{CHECKPOINTS}. Train it again: `python -m course_lib.recipes {name}`.")
+    return train.load(path, plan.model, manifest[name]["sha256"]).to(device)
+
+
+def _manifest() -> dict:
+    path = CHECKPOINTS / "manifest.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def run(name: str, steps: int | None = None, stop_after: float | None = None) -> None:
@@ -121,7 +221,8 @@ def run(name: str, steps: int | None = None, stop_after: float | None = None) ->
     plan = recipe(name)
     steps = steps or plan.steps
     model = plan.model.to(accelerator.device)
-    path, before, resume = RUNS / f"{name}.safetensors", 0.0, None
+    codec = _manifest()[plan.codec]["sha256"] if plan.codec else ""
+    path, before, resume = RUNS / f"{name}{codec[:8]}.safetensors", 0.0, None
     if path.exists():
         resume = train.read(path)
         before = resume["seconds"].item()
@@ -143,18 +244,17 @@ def run(name: str, steps: int | None = None, stop_after: float | None = None) ->
         if accelerator.is_main_process and (now - saved > 60 or stop or tick.step == steps):
             seconds = before + now - start
             train.save(path, {**tick.state(), "seconds": torch.tensor(seconds)})
-            _ship(name, tick, plan, steps, seconds, sum(losses) / len(losses))
+            _ship(name, tick, plan, steps, seconds, sum(losses) / len(losses), codec)
             saved = now
         if stop:
             break
 
 
-def _ship(name, tick, plan, steps, seconds, loss) -> None:
+def _ship(name, tick, plan, steps, seconds, loss, codec) -> None:
     """Write the averaged weights in half precision, then the manifest that vouches for them."""
     weights = {k: v.half() if v.is_floating_point() else v for k, v in tick.ema.state_dict().items()}
     digest = train.save(CHECKPOINTS / f"{name}.safetensors", weights, recipe=name)
-    path = CHECKPOINTS / "manifest.json"
-    manifest = json.loads(path.read_text()) if path.exists() else {}
+    path, manifest = CHECKPOINTS / "manifest.json", _manifest()
     device = next(tick.ema.parameters()).device
     machine = f"CPU, {torch.get_num_threads()} thread(s), {platform.machine()}"
     manifest[name] = {
@@ -163,6 +263,8 @@ def _ship(name, tick, plan, steps, seconds, loss) -> None:
         "step": tick.step, "of": steps, "lr": plan.lr, "ema": plan.ema, "seed": plan.seed,
         "minutes": round(seconds / 60, 1), "training_loss": round(loss, 4),
         "machine": machine if device.type == "cpu" else torch.cuda.get_device_name(device)}
+    if codec:
+        manifest[name]["codec_sha256"] = codec
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(manifest, indent=1) + "\n")
     unfinished.replace(path)

@@ -135,7 +135,9 @@ def save(path: str | Path, tensors: dict[str, Tensor], **meta) -> str:
     unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
     save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, unfinished,
               metadata={k: json.dumps(v) for k, v in meta.items()})
-    digest = hashlib.sha256(unfinished.read_bytes()).hexdigest()
+    with open(unfinished, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+        os.fsync(file.fileno())  # on the disk before the old file goes
     os.replace(unfinished, path)
     return digest
 

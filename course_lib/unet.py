@@ -17,14 +17,21 @@ class UNet(nn.Module):
     widths: channels at each resolution, from fine to coarse. blocks: ResBlocks per resolution.
     patch: edge of the square of pixels that is folded into channels. H and W must be multiples
     of patch * 2^(len(widths) - 1). An untrained network predicts 0.
+
+    cond_ch > 0: a super-resolution network (Ho et al. 2022, cascaded diffusion). It also sees a small
+    picture low_res (B, cond_ch, H / patch, W / patch), laid beside the folded x, and how much
+    noise was put on it, aug_level (B,) in 0 .. 1.
     """
 
-    def __init__(self, widths=(32, 64), blocks: int = 1, patch: int = 1, channels: int = 3):
+    def __init__(self, widths=(32, 64), blocks: int = 1, patch: int = 1, channels: int = 3,
+                 cond_ch: int = 0):
         super().__init__()
         self.patch, self.multiple = patch, patch * 2 ** (len(widths) - 1)
+        self.cond_ch = cond_ch
         c, here, dim = channels * patch**2, widths[0], 4 * widths[0]
         self.time = TimeEmbed(dim)
-        self.first = nn.Conv2d(c, here, 3, padding=1)
+        self.level = TimeEmbed(dim) if cond_ch else None
+        self.first = nn.Conv2d(c + cond_ch, here, 3, padding=1)
         self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [here]
         for level, width in enumerate(widths):
             if level > 0:
@@ -41,11 +48,17 @@ class UNet(nn.Module):
                 self.up.append(Up(here, here))
         self.last = nn.Sequential(nn.GroupNorm(8, here), nn.SiLU(), zero(nn.Conv2d(here, c, 3, padding=1)))
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, low_res: Tensor | None = None,
+                aug_level: Tensor | None = None) -> Tensor:
         if x.shape[-2] % self.multiple or x.shape[-1] % self.multiple:
             raise ValueError(f"H and W must be multiples of {self.multiple}: {tuple(x.shape)}")
         emb = self.time(t)
-        x = self.first(F.pixel_unshuffle(x, self.patch))
+        x = F.pixel_unshuffle(x, self.patch)
+        if self.cond_ch:
+            self._check(x, low_res, aug_level)
+            emb = emb + self.level(1000 * aug_level)
+            x = torch.cat([x, low_res], dim=1)
+        x = self.first(x)
         skips = [x]
         for layer in self.down:
             x = layer(x, emb)
@@ -57,3 +70,11 @@ class UNet(nn.Module):
                 x = torch.cat([x, skips.pop()], dim=1)
             x = layer(x, emb)
         return F.pixel_shuffle(self.last(x), self.patch)
+
+    def _check(self, x, low_res, aug_level):
+        expected = (len(x), self.cond_ch, *x.shape[2:])
+        if low_res is None or low_res.shape != expected:
+            given = None if low_res is None else tuple(low_res.shape)
+            raise ValueError(f"low_res must be {expected}, given {given}")
+        if aug_level is None or aug_level.shape != (len(x),):
+            raise ValueError(f"aug_level must be ({len(x)},), the noise on each small picture in 0 .. 1")

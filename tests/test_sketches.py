@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from course_lib import data, samplers
+from course_lib import data, layers, samplers, unet
 from course_lib.schedules import DDPM, Cosine
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -37,7 +39,36 @@ def check_ddpm_schedule(source: str) -> None:
         assert torch.allclose(cell[name].double(), expected, atol=1e-6), name
 
 
-CHECKS = {"samplers.ddpm": check_algorithm_2, "schedules.DDPM": check_ddpm_schedule}
+def same_network(sketch, original, *given) -> None:
+    """The library's weights fit the sketch and give the same output. Both begin by adding nothing, so
+    all weights are drawn anew."""
+    torch.manual_seed(0)
+    for p in original.parameters():
+        nn.init.normal_(p, std=0.1)
+    sketch.load_state_dict(original.state_dict())
+    assert torch.allclose(sketch(*given), original(*given), atol=1e-5)
+
+
+def check_res_block(source: str) -> None:
+    """Without the choice to leave out the time."""
+    cell = {"torch": torch, "nn": nn, "F": F, "embed": layers.TimeEmbed(128)}
+    exec(source, cell)
+    for c_out in (16, 24):
+        same_network(cell["ResBlock"](16, c_out, 32), layers.ResBlock(16, c_out, 32),
+                     torch.randn(2, 16, 8, 8), torch.randn(2, 32))
+
+
+def check_unet(source: str) -> None:
+    """Without what later notebooks condition on."""
+    cell = {"torch": torch, "nn": nn, "F": F} | vars(layers)
+    exec(source, cell)
+    for size in ({"widths": (16, 24), "patch": 2}, {"widths": (8, 16, 24), "blocks": 2}):
+        same_network(cell["UNet"](**size), unet.UNet(**size), torch.randn(2, 3, 16, 16),
+                     torch.tensor([3, 800]))
+
+
+CHECKS = {"samplers.ddpm": check_algorithm_2, "schedules.DDPM": check_ddpm_schedule,
+          "layers.ResBlock": check_res_block, "unet.UNet": check_unet}
 
 
 def sketches() -> list[tuple[str, str]]:

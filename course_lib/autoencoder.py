@@ -1,0 +1,195 @@
+"""Auto-encoders: a picture becomes a small latent, and comes back.
+
+A *codec* has `encode(x)` and `decode(z)`: pictures (B, 3, 64, 64) in [-1, 1] to latents (B, C, 8, 8) of
+about unit variance, and back. Diffusion runs on z and never sees which codec made it.
+
+| codec | latent | source |
+|---|---|---|
+| Pixels        | the picture itself | - |
+| KLAutoencoder | 8 x 8 vectors, held near N(0, I) | Kingma & Welling 2014, eq. 10; Rombach et al. 2022 |
+| VQAutoencoder | 8 x 8 tokens | van den Oord et al. 2017; rounded as in Mentzer et al. 2023 (FSQ) |
+"""
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .layers import Attention, Down, ResBlock, Up
+
+SIZE, GRID = 64, 8  # edges of picture and latent
+
+
+class Codec(Protocol):
+    """What diffusion needs to know about a latent space."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1] -> latents (B, C, h, w) of about unit variance."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents -> pictures; not clipped."""
+
+
+class Pixels(Codec):
+    """The codec that does nothing: diffusion on pictures."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z
+
+
+class Sum(nn.Module):
+    """Paths side by side: what they give is added."""
+
+    def __init__(self, *paths: nn.Module):
+        super().__init__()
+        self.paths = nn.ModuleList(paths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum(path(x) for path in self.paths)
+
+
+def encoder(c_out: int, fine: int = 64, coarse: int = 128) -> nn.Module:
+    """(B, 3, 64, 64) -> (B, c_out, 8, 8). 4 x 4 pixels become channels, so the work is done at 16 x 16
+    (`fine` channels) and 8 x 8 (`coarse`). A straight, linear path runs beside it: alone it would
+    learn what a principal component analysis of 8 x 8 squares finds, and it learns that at once."""
+    return Sum(nn.Conv2d(3, c_out, 8, stride=8), nn.Sequential(
+        nn.PixelUnshuffle(4), nn.Conv2d(48, fine, 3, padding=1), ResBlock(fine, fine),
+        Down(fine, coarse), ResBlock(coarse, coarse), Attention(coarse),
+        nn.GroupNorm(8, coarse), nn.SiLU(), nn.Conv2d(coarse, c_out, 3, padding=1)))
+
+
+def decoder(c_in: int, fine: int = 64, coarse: int = 128) -> nn.Module:
+    """(B, c_in, 8, 8) -> (B, 3, 64, 64): the encoder backwards, with twice as many blocks."""
+    return Sum(nn.Sequential(nn.Conv2d(c_in, 192, 1), nn.PixelShuffle(8)), nn.Sequential(
+        nn.Conv2d(c_in, coarse, 3, padding=1), ResBlock(coarse, coarse), Attention(coarse),
+        ResBlock(coarse, coarse), Up(coarse, fine), ResBlock(fine, fine), ResBlock(fine, fine),
+        nn.GroupNorm(8, fine), nn.SiLU(), nn.Conv2d(fine, 48, 3, padding=1), nn.PixelShuffle(4)))
+
+
+def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mu, e^logvar) || N(0, I)) of each sample in nats: (B, ...) -> (B,), summed over the rest."""
+    return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1)
+
+
+class KLAutoencoder(nn.Module):
+    """An auto-encoder whose latent is a little Gaussian cloud for every picture.
+
+    beta = 0: a plain auto-encoder. beta > 0: a variational one; the loss is 2 v / D times the
+    negative bound of a VAE whose decoder has variance v = beta / 2 per number, D numbers a picture,
+
+        loss = mean squared error + beta * KL / D.
+
+    Small beta (0.004) is the kind that Stable Diffusion uses, large beta (0.1) a classic VAE.
+    encode and decode scale every channel to mean 0 and variance 1, which diffusion expects.
+    """
+
+    def __init__(self, channels: int = 8, beta: float = 0.004, fine: int = 64, coarse: int = 128):
+        super().__init__()
+        self.channels, self.beta = channels, beta
+        self.encoder = encoder(2 * channels, fine, coarse)
+        self.decoder = decoder(channels, fine, coarse)
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("var", torch.ones(channels, 1, 1))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures -> mean and log variance of their clouds, each (B, channels, 8, 8), unscaled."""
+        check_pictures(x)
+        mu, logvar = self.encoder(x).chunk(2, dim=1)
+        return mu, logvar.clamp(-20, 10)
+
+    def loss(self, x: Tensor) -> Tensor:
+        """The loss above, (). In training mode it also follows the latents' mean and variance."""
+        mu, logvar = self.posterior(x)
+        z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu) if self.beta else mu
+        if self.training:
+            self._follow(mu.detach())
+        error = ((self.decoder(z) - x) ** 2).mean()
+        return error + self.beta * kl_standard_normal(mu, logvar).mean() / x[0].numel()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, 64, 64) -> scaled latents (B, channels, 8, 8): the clouds' means."""
+        return (self.posterior(x)[0] - self.mean) / self.var.sqrt()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Scaled latents (B, channels, 8, 8) -> pictures (B, 3, 64, 64), not clipped."""
+        check_latents(z, self.channels)
+        return self.decoder(z * self.var.sqrt() + self.mean)
+
+    @torch.no_grad()
+    def _follow(self, mu: Tensor) -> None:
+        var, mean = torch.var_mean(mu, dim=(0, 2, 3), keepdim=True)
+        self.mean.lerp_(mean[0], 0.01)
+        self.var.lerp_(var[0] + (mean[0] - self.mean) ** 2, 0.01)
+
+
+class VQAutoencoder(nn.Module):
+    """An auto-encoder whose latent is a grid of 8 x 8 tokens, each one of 7 * 5 * 5 * 5 = 875.
+
+    Every cell holds four numbers; tanh bounds them and rounding leaves 7 or 5 values of each
+    (finite scalar quantisation, Mentzer et al. 2023): the codebook is a fixed grid, so no code can die.
+    Rounding has no gradient; the straight-through estimator takes it as the identity.
+    """
+    levels = (7, 5, 5, 5)
+
+    def __init__(self, fine: int = 64, coarse: int = 128):
+        super().__init__()
+        self.encoder = encoder(len(self.levels), fine, coarse)
+        self.decoder = decoder(len(self.levels), fine, coarse)
+        reach = torch.tensor([(n - 1) / 2 for n in self.levels])
+        self.register_buffer("reach", reach[:, None, None], persistent=False)
+
+    @property
+    def codes(self) -> int:
+        """How many different tokens there are."""
+        return math.prod(self.levels)
+
+    def loss(self, x: Tensor) -> Tensor:
+        """Mean squared error of the picture that comes back, ()."""
+        return ((self.decode(self.encode(x)) - x) ** 2).mean()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, 64, 64) -> quantised latents (B, 4, 8, 8) in [-1, 1]."""
+        check_pictures(x)
+        z = torch.tanh(self.encoder(x)) * self.reach
+        return (z + (z.round() - z).detach()) / self.reach  # forwards rounded, backwards z
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Quantised latents (B, 4, 8, 8) -> pictures (B, 3, 64, 64), not clipped."""
+        check_latents(z, len(self.levels))
+        return self.decoder(z)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, 64, 64) -> tokens (B, 8, 8), int64 in 0 .. codes - 1."""
+        digits = ((self.encode(x) + 1) * self.reach).round().long()  # each 0 .. level - 1
+        ids = torch.zeros_like(digits[:, 0])
+        for digit, n in zip(digits.unbind(1), self.levels, strict=True):
+            ids = ids * n + digit
+        return ids
+
+    def decode_tokens(self, ids: Tensor) -> Tensor:
+        """Tokens (B, 8, 8) -> pictures (B, 3, 64, 64), not clipped."""
+        if ids.min() < 0 or ids.max() >= self.codes:
+            raise ValueError(f"tokens are 0 .. {self.codes - 1}, given {ids.min()} .. {ids.max()}")
+        digits = []
+        for n in reversed(self.levels):
+            digits.append(ids % n)
+            ids = ids // n
+        return self.decode(torch.stack(digits[::-1], 1) / self.reach - 1)
+
+
+def check_pictures(x: Tensor) -> None:
+    """Raise ValueError unless x can be pictures (B, 3, 64, 64) in [-1, 1]."""
+    if x.ndim != 4 or x.shape[1:] != (3, SIZE, SIZE):
+        raise ValueError(f"expected pictures (B, 3, {SIZE}, {SIZE}), given {tuple(x.shape)}")
+    if not x.is_floating_point() or x.abs().max() > 10:
+        raise ValueError(f"expected floats in [-1, 1], given {x.dtype} {x.min():g} .. {x.max():g}: use "
+                         "data.to_float on uint8 pictures")
+
+
+def check_latents(z: Tensor, channels: int) -> None:
+    """Raise ValueError unless z is (B, channels, 8, 8)."""
+    if z.ndim != 4 or z.shape[1:] != (channels, GRID, GRID):
+        raise ValueError(f"expected latents (B, {channels}, {GRID}, {GRID}), given {tuple(z.shape)}")
