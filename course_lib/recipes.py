@@ -102,8 +102,16 @@ def ae64() -> Recipe:
 
 
 def vq64() -> Recipe:
-    """64 x 64 x 3 to 8 x 8 tokens and back: the pictures' alphabet of the small DALL-E."""
-    return codec_recipe(VQAutoencoder(), steps=16_000)
+    """64 x 64 x 3 to 8 x 8 tokens and back: the pictures' alphabet of the small DALL-E.
+
+    Starts from the weights of ae64, all but the two layers at the latent, which have other shapes.
+    """
+    model = VQAutoencoder()
+    own = model.state_dict()
+    old = train.read(CHECKPOINTS / "ae64.safetensors")
+    model.load_state_dict({k: v.float() for k, v in old.items() if k in own and v.shape == own[k].shape},
+                          strict=False)
+    return codec_recipe(model, steps=6_000)
 
 
 def vae64() -> Recipe:
@@ -119,7 +127,7 @@ def sr16to64() -> Recipe:
 
     net = UNet((48, 96), patch=4, cond_ch=3)
     model = Denoiser(net, Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
-    return Recipe(model, lambda device: data.emoji(64).batches(16, device), steps=8_000, loss=loss)
+    return Recipe(model, lambda device: data.emoji(64).batches(16, device), steps=6_000, loss=loss)
 
 
 def sr16to64_regression() -> Recipe:
@@ -150,7 +158,7 @@ class Regression(nn.Module):
 def ldm64() -> Recipe:
     """Unconditional latent diffusion on the latents of ae64."""
     model = Denoiser(UNet((96, 128), channels=8), Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
-    return Recipe(model, lambda device: latent_batches("ae64", 32, device), steps=20_000, codec="ae64")
+    return Recipe(model, lambda device: latent_batches("ae64", 32, device), steps=16_000, codec="ae64")
 
 
 def latent_batches(codec: str, n: int, device=None) -> Iterator[torch.Tensor]:

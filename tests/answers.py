@@ -1044,3 +1044,283 @@ def m2_floats(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
     slope = 0.0 if lam_prev is None or math.isinf(h) else h / float(lam - lam_prev) / 2
     memory = x0 if x0_prev is None else x0_prev
     return (s_next / s) * xt - a_next * math.expm1(-h) * torch.lerp(x0, memory, -slope)
+
+
+# ---- latents.make_pair ------------------------------------------------------------------------
+
+@wrong("latents.make_pair", "15 are dropped")
+def pair_strided(x):
+    return x[:, :, ::4, ::4], x
+
+
+@wrong("latents.make_pair", "15 are dropped")
+def pair_nearest(x):
+    return F.interpolate(x, size=x.shape[-1] // 4, mode="nearest"), x
+
+
+@wrong("latents.make_pair", "a few of the 16 pixels")
+def pair_bilinear(x):
+    return F.interpolate(x, scale_factor=1 / 4, mode="bilinear", align_corners=False), x
+
+
+@wrong("latents.make_pair", "wrong way round")
+def pair_swapped(x):
+    return x, F.avg_pool2d(x, 4)
+
+
+@wrong("latents.make_pair", "blown up again")
+def pair_upsampled(x):
+    return F.avg_pool2d(x, 4).repeat_interleave(4, 2).repeat_interleave(4, 3), x
+
+
+@wrong("latents.make_pair", "the target, is missing")
+def pair_small_only(x):
+    return F.avg_pool2d(x, 4)
+
+
+@right("latents.make_pair")
+def pair_reshape(x):
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h // 4, 4, w // 4, 4).mean((3, 5)), x
+
+
+@right("latents.make_pair")
+def pair_area(x):
+    return F.interpolate(x, scale_factor=0.25, mode="area"), x
+
+
+# ---- latents.damage ---------------------------------------------------------------------------
+
+@wrong("latents.damage", "must shrink as noise comes in")
+def damage_added(small, level, eps):
+    return small + level.reshape(-1, 1, 1, 1) * eps
+
+
+@wrong("latents.damage", "a + s = 1")
+def damage_lerp(small, level, eps):
+    return torch.lerp(small, eps, level.reshape(-1, 1, 1, 1))
+
+
+@wrong("latents.damage", "not its square")
+def damage_squared(small, level, eps):
+    s = level.reshape(-1, 1, 1, 1)
+    return torch.sqrt(1 - s) * small + torch.sqrt(s) * eps
+
+
+@wrong("latents.damage", "enlarging later")
+def damage_after_enlarging(small, level, eps):
+    s = level.reshape(-1, 1, 1, 1)
+    large, eps = (v.repeat_interleave(4, 2).repeat_interleave(4, 3) for v in (small, eps))
+    return torch.sqrt(1 - s**2) * large + s * eps
+
+
+@wrong("latents.damage", "its own level")
+def damage_one_level(small, level, eps):
+    s = level[0]
+    return torch.sqrt(1 - s**2) * small + s * eps
+
+
+@wrong("latents.damage", "stops with RuntimeError")
+def damage_broadcast(small, level, eps):
+    return (1 - level**2).sqrt() * small + level * eps
+
+
+@right("latents.damage")
+def damage_einsum(small, level, eps):
+    return (torch.einsum("b,bchw->bchw", torch.cos(torch.asin(level)), small)
+            + torch.einsum("b,bchw->bchw", level, eps))
+
+
+@right("latents.damage")
+def damage_one_by_one(small, level, eps):
+    return torch.stack([math.sqrt(1 - s.item() ** 2) * x + s.item() * e
+                        for x, s, e in zip(small, level, eps, strict=True)])
+
+
+# ---- latents.kl_std_normal --------------------------------------------------------------------
+
+@wrong("latents.kl_std_normal", "the sign is wrong")
+def kl_sign(mu, logvar):
+    return 0.5 * (1 + logvar - mu.square() - logvar.exp()).flatten(1).sum(1)
+
+
+@wrong("latents.kl_std_normal", "factor 1/2 is missing")
+def kl_no_half(mu, logvar):
+    return (mu.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1)
+
+
+@wrong("latents.kl_std_normal", "hidden beta")
+def kl_mean(mu, logvar):
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).flatten(1).mean(1)
+
+
+@wrong("latents.kl_std_normal", "the samples are mixed")
+def kl_one_number(mu, logvar):
+    return 0.5 * torch.sum(mu.square() + logvar.exp() - 1 - logvar)
+
+
+@wrong("latents.kl_std_normal", "logvar as sigma;")
+def kl_as_sigma(mu, logvar):
+    return 0.5 * (mu**2 + logvar**2 - 1 - 2 * torch.log(logvar.abs())).flatten(1).sum(1)
+
+
+@wrong("latents.kl_std_normal", "-1 is missing")
+def kl_no_one(mu, logvar):
+    return 0.5 * (mu.square() + logvar.exp() - logvar).flatten(1).sum(1)
+
+
+@wrong("latents.kl_std_normal", "ln sigma; it is ln sigma^2")
+def kl_as_ln_sigma(mu, logvar):
+    return (0.5 * (mu**2 + torch.exp(logvar) ** 2 - 1) - logvar).flatten(1).sum(1)
+
+
+@right("latents.kl_std_normal")
+def kl_distributions(mu, logvar):
+    q = torch.distributions.Normal(mu, torch.exp(logvar / 2))
+    kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0))
+    return kl.sum(dim=tuple(range(1, kl.ndim)))
+
+
+@right("latents.kl_std_normal")
+def kl_cross_entropy_minus_entropy(mu, logvar):
+    mu, logvar = mu.flatten(1), logvar.flatten(1)
+    cross = 0.5 * (math.log(2 * math.pi) + mu**2 + logvar.exp()).sum(1)
+    return cross - 0.5 * (math.log(2 * math.pi) + 1 + logvar).sum(1)
+
+
+# ---- latents.reparam --------------------------------------------------------------------------
+
+@wrong("latents.reparam", "e^logvar is sigma^2")
+def reparam_variance(mu, logvar, eps):
+    return mu + logvar.exp() * eps
+
+
+@wrong("latents.reparam", "is a logarithm")
+def reparam_logvar(mu, logvar, eps):
+    return mu + logvar * eps
+
+
+@wrong("latents.reparam", "mu is missing")
+def reparam_no_mu(mu, logvar, eps):
+    return torch.exp(logvar / 2) * eps
+
+
+@wrong("latents.reparam", "mu gets no gradient")
+def reparam_no_grad(mu, logvar, eps):
+    with torch.no_grad():
+        return mu + torch.exp(logvar / 2) * eps
+
+
+@wrong("latents.reparam", "mu gets no gradient")
+def reparam_normal(mu, logvar, eps):
+    return mu.detach() + torch.exp(logvar / 2) * eps
+
+
+@wrong("latents.reparam", "logvar gets no gradient")
+def reparam_width_detached(mu, logvar, eps):
+    return mu + torch.exp(logvar / 2).detach() * eps
+
+
+@wrong("latents.reparam", "one eps for the whole batch")
+def reparam_one_eps(mu, logvar, eps):
+    return mu + torch.exp(logvar / 2) * eps[0]
+
+
+@right("latents.reparam")
+def reparam_root(mu, logvar, eps):
+    return mu + logvar.exp().sqrt() * eps
+
+
+@right("latents.reparam")
+def reparam_addcmul(mu, logvar, eps):
+    return torch.addcmul(mu, eps, (0.5 * logvar).exp())
+
+
+# ---- latents.straight_through -----------------------------------------------------------------
+
+@wrong("latents.straight_through", "the gradient is 0")
+def straight_round(z):
+    return torch.round(z)
+
+
+@wrong("latents.straight_through", "the gradient is 0")
+def straight_all_detached(z):
+    return (z + (z.round() - z)).detach()
+
+
+@wrong("latents.straight_through", "nothing is rounded")
+def straight_identity(z):
+    return z
+
+
+@wrong("latents.straight_through", "round to the nearest")
+def straight_floor(z):
+    return z + (torch.floor(z) - z).detach()
+
+
+@wrong("latents.straight_through", "a factor of 1")
+def straight_twice(z):
+    return 2 * z + (z.round() - 2 * z).detach()
+
+
+@right("latents.straight_through")
+def straight_other_order(z):
+    return z.round().detach() + z - z.detach()
+
+
+class RoundSTE(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z):
+        return z.round()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+@right("latents.straight_through")
+def straight_autograd(z):
+    return RoundSTE.apply(z)
+
+
+# ---- latents.latent_scale ---------------------------------------------------------------------
+
+@wrong("latents.latent_scale", "erases contrast")
+def scale_per_picture(z):
+    return (z - z.mean((1, 2, 3), keepdim=True)) / z.std((1, 2, 3), keepdim=True)
+
+
+@wrong("latents.latent_scale", "one number for all channels")
+def scale_global(z):
+    return (z - z.mean()) / z.std()
+
+
+@wrong("latents.latent_scale", "the mean is still there")
+def scale_no_mean(z):
+    return z / z.std((0, 2, 3), keepdim=True)
+
+
+@wrong("latents.latent_scale", "divide by the variance")
+def scale_variance(z):
+    return (z - z.mean((0, 2, 3), keepdim=True)) / z.var((0, 2, 3), keepdim=True)
+
+
+@wrong("latents.latent_scale", "nothing is scaled")
+def scale_forgotten(z):
+    return z.clone()
+
+
+@wrong("latents.latent_scale", "one outlier")
+def scale_max(z):
+    return (z - z.mean((0, 2, 3), keepdim=True)) / z.abs().amax((0, 2, 3), keepdim=True)
+
+
+@right("latents.latent_scale")
+def scale_population(z):
+    m = z.mean((0, 2, 3), keepdim=True)
+    return (z - m) / ((z - m) ** 2).mean((0, 2, 3), keepdim=True).sqrt()
+
+
+@right("latents.latent_scale")
+def scale_loop(z):
+    return torch.stack([(c - c.mean()) / c.std() for c in z.unbind(1)], 1)

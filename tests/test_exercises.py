@@ -14,7 +14,8 @@ NAMES = [
     "forward.alpha_bar", "forward.q_sample", "forward.forward_chain", "forward.cosine_abar",
     "predictor.ddpm_loss", "predictor.convert", "predictor.time_features",
     "predictor.exact_denoiser", "sampling.ddpm_step", "sampling.ddim_step", "sampling.timesteps",
-    "sampling.dpmpp_2m_step",
+    "sampling.dpmpp_2m_step", "latents.make_pair", "latents.damage", "latents.kl_std_normal",
+    "latents.reparam", "latents.straight_through", "latents.latent_scale",
 ]
 
 

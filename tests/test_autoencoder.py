@@ -1,0 +1,177 @@
+"""The auto-encoders: what goes in comes back, the loss is the bound, tokens are a bijection."""
+import copy
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from course_lib import data, train
+from course_lib.autoencoder import (
+    KLAutoencoder,
+    Pixels,
+    VQAutoencoder,
+    kl_standard_normal,
+)
+
+
+def build(kind, **more):
+    torch.manual_seed(0)
+    return kind(fine=8, coarse=16, **more)
+
+
+def pictures(n=4):
+    return data.to_float(data.emoji(64, split="val").pictures[:n])
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(KLAutoencoder, 8), (VQAutoencoder, 4)])
+def test_shapes(kind, channels):
+    model, x = build(kind), pictures()
+    z = model.encode(x)
+    assert z.shape == (4, channels, 8, 8) and model.decode(z).shape == x.shape
+    assert model.loss(x).shape == ()
+
+
+def test_pixels_do_nothing():
+    x = pictures()
+    assert Pixels().decode(Pixels().encode(x)) is x
+
+
+@pytest.mark.parametrize("kind", [KLAutoencoder, VQAutoencoder])
+def test_training_brings_the_pictures_nearer(kind):
+    model, x = build(kind), pictures(8)
+    error = lambda m: ((m.decode(m.encode(x)) - x) ** 2).mean().item()
+    before = error(model)
+    for _ in train.fit(model, lambda m, x: m.loss(x), iter(lambda: x, None), 40, lr=5e-3):
+        pass
+    assert error(model.eval()) < 0.5 * before
+
+
+def test_one_seed_one_result():
+    def trained():
+        model = build(KLAutoencoder)
+        torch.manual_seed(1)
+        for _ in train.fit(model, lambda m, x: m.loss(x), iter(lambda: pictures(), None), 3):
+            pass
+        return model.state_dict()
+    assert all(map(torch.equal, trained().values(), trained().values()))
+
+
+# ---- the variational loss ----------------------------------------------------------------------
+
+def test_kl_is_that_of_the_distributions():
+    mu, logvar = normal(3, 2, 4, 4).double(), normal(3, 2, 4, 4, seed=1).double()
+    expected = kl_divergence(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0)).sum((1, 2, 3))
+    assert torch.allclose(kl_standard_normal(mu, logvar), expected, rtol=1e-10)
+    assert kl_standard_normal(torch.zeros(2, 5), torch.zeros(2, 5)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+def test_the_loss_is_error_plus_kl(beta):
+    model, x = build(KLAutoencoder, beta=beta).eval(), pictures()
+    torch.manual_seed(5)
+    loss = model.loss(x)
+    torch.manual_seed(5)
+    mu, logvar = model.posterior(x)
+    z = mu + (0.5 * logvar).exp() * torch.randn_like(mu) * (beta > 0)
+    kl = kl_divergence(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0)).sum() / len(x)
+    expected = ((model.decoder(z) - x) ** 2).sum() / x.numel() + beta * kl / (3 * 64 * 64)
+    assert torch.allclose(loss, expected, rtol=1e-5)
+
+
+def test_beta_scales_the_kl_as_twice_the_decoder_variance():
+    """loss = 2 v / D times the negative bound (up to a constant), with beta = 2 v."""
+    model, x, v = build(KLAutoencoder, beta=0.5).eval(), pictures(), 0.25
+    torch.manual_seed(2)
+    loss = model.loss(x)
+    torch.manual_seed(2)
+    mu, logvar = model.posterior(x)
+    out = model.decoder(mu + (0.5 * logvar).exp() * torch.randn_like(mu))
+    constant = Normal(0.0, v**0.5).log_prob(torch.zeros(())) * x[0].numel()
+    bound = Normal(out, v**0.5).log_prob(x).sum((1, 2, 3)) - constant - kl_standard_normal(mu, logvar)
+    assert torch.allclose(loss, -2 * v / x[0].numel() * bound.mean(), rtol=1e-4)
+
+
+def test_latents_are_scaled_and_scaled_back():
+    model, x = build(KLAutoencoder), pictures(32)
+    with torch.no_grad():
+        model.encoder.paths[0].weight.mul_(5)  # latents far from unit variance
+        for _ in range(700):
+            model._follow(model.posterior(x)[0])
+    z, mu = model.encode(x), model.posterior(x)[0]
+    assert z.mean((0, 2, 3)).abs().max() < 0.02 and (z.var((0, 2, 3)) - 1).abs().max() < 0.02
+    assert (mu.var((0, 2, 3)) - 1).abs().max() > 0.2, "they were scaled already: the test shows nothing"
+    assert torch.allclose(model.decode(z), model.decoder(mu), atol=1e-4)
+
+
+def test_the_scale_stands_still_outside_training():
+    model = build(KLAutoencoder)
+    before = copy.deepcopy(model.state_dict())
+    model.eval().loss(pictures())
+    assert torch.equal(model.mean, before["mean"])
+    model.train().loss(pictures())
+    assert not torch.equal(model.mean, before["mean"])
+
+
+# ---- tokens -------------------------------------------------------------------------------------
+
+def test_every_token_comes_back():
+    """All ids through the decoder's input and back by hand: digits in mixed base 7, 5, 5, 5."""
+    model = build(VQAutoencoder)
+    assert model.codes == 875
+    ids = torch.arange(875 + 21).remainder(875).reshape(14, 8, 8)
+    seen = {}
+    model.decode = lambda z: seen.setdefault("z", z)
+    model.decode_tokens(ids)
+    digits = ((seen["z"] + 1) * torch.tensor([3.0, 2, 2, 2])[:, None, None]).round().long()
+    back = ((digits[:, 0] * 5 + digits[:, 1]) * 5 + digits[:, 2]) * 5 + digits[:, 3]
+    assert torch.equal(back, ids) and len(back.unique()) == 875
+
+
+def test_tokens_say_all_that_the_decoder_sees():
+    model, x = build(VQAutoencoder), pictures()
+    ids = model.tokens(x)
+    assert ids.dtype == torch.int64 and ids.shape == (4, 8, 8) and len(ids.unique()) > 3
+    assert torch.allclose(model.decode_tokens(ids), model.decode(model.encode(x)), atol=1e-5)
+
+
+def test_rounding_lets_the_gradient_through():
+    model, x = build(VQAutoencoder), pictures()
+    z = model.encode(x)
+    steps = (z * torch.tensor([3.0, 2, 2, 2])[:, None, None])
+    assert torch.allclose(steps, steps.round(), atol=1e-5) and z.abs().max() <= 1
+    weight = model.encoder.paths[0].weight
+    [through] = torch.autograd.grad(z.sum(), weight)
+    [smooth] = torch.autograd.grad(torch.tanh(model.encoder(x)).sum(), weight)
+    assert through.abs().sum() > 0 and torch.allclose(through, smooth, rtol=1e-4, atol=1e-4)
+
+
+# ---- bad input ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", [KLAutoencoder, VQAutoencoder])
+@pytest.mark.parametrize(("x", "named"), [
+    (torch.zeros(1, 3, 32, 32), r"\(B, 3, 64, 64\), given \(1, 3, 32, 32\)"),
+    (torch.zeros(3, 64, 64), r"given \(3, 64, 64\)"),
+    (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "uint8.*to_float"),
+    (torch.full((1, 3, 64, 64), 255.0), "255.*to_float"),
+])
+def test_pictures_of_another_kind_are_refused(kind, x, named):
+    with pytest.raises(ValueError, match=named):
+        build(kind).encode(x)
+
+
+@pytest.mark.parametrize(("kind", "z"), [
+    (KLAutoencoder, torch.zeros(1, 4, 8, 8)), (VQAutoencoder, torch.zeros(1, 8, 8, 8)),
+    (KLAutoencoder, torch.zeros(1, 8, 16, 16)), (KLAutoencoder, torch.zeros(8, 8, 8))])
+def test_latents_of_another_shape_are_refused(kind, z):
+    with pytest.raises(ValueError, match=r"expected latents \(B, [48], 8, 8\), given"):
+        build(kind).decode(z)
+
+
+@pytest.mark.parametrize("bad", [-1, 875])
+def test_tokens_out_of_range_are_refused(bad):
+    with pytest.raises(ValueError, match=r"0 \.\. 874"):
+        build(VQAutoencoder).decode_tokens(torch.full((1, 8, 8), bad))
