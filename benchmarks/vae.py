@@ -23,7 +23,7 @@ from course_lib.denoiser import Denoiser, predict_eps, predict_x0
 from course_lib.schedules import Cosine
 from course_lib.unet import UNet
 
-BETAS, SEEDS = (0.03, 0.1, 0.3), 3
+BETAS, SEEDS = (3, 10, 30), 3
 faces = data.emoji(64, "faces")
 x = data.to_float(faces.pictures)
 pick = lambda seed: x[next(faces.draws(N, generator=torch.Generator().manual_seed(seed)))]

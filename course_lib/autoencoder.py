@@ -82,7 +82,7 @@ class KLAutoencoder(nn.Module):
 
         loss = mean squared error + beta * KL / D.
 
-    Small beta (0.004) is the kind that Stable Diffusion uses, large beta (0.1) a classic VAE.
+    Small beta (0.004) is the kind that Stable Diffusion uses, large beta (10) a classic VAE.
     encode and decode scale every channel to mean 0 and variance 1, which diffusion expects.
     """
 

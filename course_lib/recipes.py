@@ -116,7 +116,7 @@ def vq64() -> Recipe:
 
 def vae64() -> Recipe:
     """A classic VAE: the same auto-encoder with so large a beta that noise can be decoded."""
-    return codec_recipe(KLAutoencoder(beta=0.1), steps=8_000)
+    return codec_recipe(KLAutoencoder(beta=10), steps=8_000)
 
 
 def sr16to64() -> Recipe:
