@@ -1,24 +1,24 @@
-"""How far apart are two sets of samples? No pretrained network needed.
+"""How far apart are two distributions, or two sets of samples?
 
-Energy distance (Szekely & Rizzo 2013): 2 E|x - y| - E|x - x'| - E|y - y'|, zero only where the two
-distributions are equal. On pictures it is computed on the features of a fixed random convolution.
-Overlap: how much of one set lies within the other, and the other way round.
+| distance | of | zero means | source |
+|---|---|---|---|
+| kl_gaussian, kl_samples, kl_histogram | densities | equal | Kullback & Leibler 1951 |
+| energy_distance | sets | equal | Szekely & Rizzo 2013 |
+| frechet (FID) | sets, as two Gaussians | equal means and covariances | Heusel et al. 2017, eq. 6 |
+| kid, cmmd | sets | equal, as far as the kernel sees | Binkowski et al. 2018; Jayasumana et al. 2024 |
+| precision_recall | sets, by their neighbourhoods | - | Kynkaanniemi et al. 2019; Naeem et al. 2020 |
+
+A set of pictures enters as features (N, d): which ones, how many and how the pictures were resized belongs
+to the result. `random_features` needs no training; notebook 06 has better ones.
 """
+import math
+import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-
-def energy_distance(x: Tensor, y: Tensor) -> float:
-    """Unbiased estimate from samples x (N, d) and y (M, d): 0 on average for equal distributions,
-    so that it can come out slightly negative. Units: those of x."""
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
-        raise ValueError(f"expected (N, d) and (M, d) with N, M >= 2, got {tuple(x.shape)} and "
-                         f"{tuple(y.shape)}")
-    within = lambda z: torch.cdist(z, z).sum() / (len(z) * (len(z) - 1))
-    return (2 * torch.cdist(x, y).mean() - within(x) - within(y)).item()
 
 
 def random_features(x: Tensor, width: int = 64, seed: int = 0) -> Tensor:
@@ -31,6 +31,132 @@ def random_features(x: Tensor, width: int = 64, seed: int = 0) -> Tensor:
     return F.adaptive_avg_pool2d(x, 4).flatten(1)
 
 
+# ---- Kullback-Leibler divergence, in nats -------------------------------------------------------
+
+def kl_gaussian(m1: Tensor, S1: Tensor, m2: Tensor, S2: Tensor) -> float:
+    """KL(N(m1, S1) || N(m2, S2)); m (d,), S (d, d) positive definite. Computed in float64.
+
+    1/2 [tr(S2^-1 S1) + (m2 - m1)^T S2^-1 (m2 - m1) - d + ln(det S2 / det S1)]
+    """
+    m1, S1, m2, S2 = (v.double() for v in (m1, S1, m2, S2))
+    L1, L2 = torch.linalg.cholesky(S1), torch.linalg.cholesky(S2)
+    trace = torch.linalg.solve_triangular(L2, L1, upper=False).square().sum()
+    shift = torch.linalg.solve_triangular(L2, (m2 - m1)[:, None], upper=False).square().sum()
+    logdet = 2 * (L2.diagonal().log() - L1.diagonal().log()).sum()
+    return (0.5 * (trace + shift - len(m1) + logdet)).item()
+
+
+def kl_samples(log_p: Callable, log_q: Callable, x: Tensor) -> tuple[float, float]:
+    """KL(p || q) from samples x (N, ...) of p: (mean of ln p - ln q, its standard error)."""
+    difference = log_p(x) - log_q(x)
+    return difference.mean().item(), (difference.std() / len(difference) ** 0.5).item()
+
+
+def kl_histogram(p: Tensor, q: Tensor) -> float:
+    """KL of two histograms of counts or shares, (bins,) each; infinite where q is empty and p is not."""
+    if p.shape != q.shape or p.min() < 0 or q.min() < 0 or p.sum() <= 0 or q.sum() <= 0:
+        raise ValueError(f"expected two histograms of equal shape, not negative and not empty; got "
+                         f"{tuple(p.shape)} and {tuple(q.shape)}")
+    p, q = p.double() / p.sum(), q.double() / q.sum()
+    used = p > 0
+    return (p[used] * (p[used] / q[used]).log()).sum().item()
+
+
+# ---- Two sets of samples ------------------------------------------------------------------------
+
+def energy_distance(x: Tensor, y: Tensor) -> float:
+    """2 E|x - y| - E|x - x'| - E|y - y'|, zero only for equal distributions.
+
+    Unbiased estimate from samples x (N, d) and y (M, d): 0 on average for equal distributions,
+    so that it can come out slightly negative. Units: those of x."""
+    check(x, y)
+    within = lambda z: torch.cdist(z, z).sum() / (len(z) * (len(z) - 1))
+    return (2 * torch.cdist(x, y).mean() - within(x) - within(y)).item()
+
+
+def gaussian(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and covariance (d, d; divided by N - 1) of features (N, d), in float64."""
+    return x.double().mean(0), torch.cov(x.double().T).reshape(x.shape[1], x.shape[1])
+
+
+def frechet_gaussians(m1: Tensor, S1: Tensor, m2: Tensor, S2: Tensor) -> float:
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2): the squared 2-Wasserstein distance of two Gaussians.
+
+    S1 S2 has the eigenvalues of S1^1/2 S2 S1^1/2, which is symmetric: so no root of a product,
+    which for few samples comes out with imaginary parts, is ever taken.
+    """
+    m1, S1, m2, S2 = (v.double() for v in (m1, S1, m2, S2))
+    values, vectors = torch.linalg.eigh(S1)
+    half = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    roots = torch.linalg.eigvalsh(half @ S2 @ half).clamp(min=0).sqrt()
+    return ((m1 - m2).square().sum() + S1.trace() + S2.trace() - 2 * roots.sum()).item()
+
+
+def frechet(real: Tensor, fake: Tensor) -> float:
+    """Frechet distance of features (N, d) and (M, d), FID if they are Inception-v3's.
+
+    Biased upwards by about c / N: compare only at equal N, and draw the distance of real to real.
+    Warns where a set has fewer samples than dimensions.
+    """
+    check(real, fake)
+    few = min(len(real), len(fake))
+    if few <= real.shape[1]:
+        warnings.warn(f"{few} samples in {real.shape[1]} dimensions: the covariance is singular and the "
+                      "distance far too large. Draw more samples, or use kid.", stacklevel=2)
+    return frechet_gaussians(*gaussian(real), *gaussian(fake))
+
+
+def mmd(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor], unbiased: bool = True) -> float:
+    """Squared maximum mean discrepancy of x (N, d), y (M, d): E k(x, x') + E k(y, y') - 2 E k(x, y).
+
+    unbiased: pairs of a sample with itself do not count, so that equal distributions give 0 on average,
+    and sometimes less than 0. Otherwise they do, and it never is (Gretton et al. 2012, eqs. 3 and 5).
+    """
+    check(x, y)
+    def within(z):
+        k = kernel(z, z)
+        return (k.sum() - k.diagonal().sum()) / (len(z) * (len(z) - 1)) if unbiased else k.mean()
+    return (within(x) + within(y) - 2 * kernel(x, y).mean()).item()
+
+
+def kid(real: Tensor, fake: Tensor, subsets: int = 50, subset_size: int | None = None,
+        generator: torch.Generator | None = None) -> tuple[float, float]:
+    """Kernel distance of features (N, d), (M, d): unbiased mmd with the kernel (x.y / d + 1)^3.
+
+    Mean over random subsets (default: half of the smaller set) and the standard error of that mean; the
+    subsets overlap, so it is a little too small. With one subset there is no error: nan.
+    """
+    check(real, fake)
+    n = min(len(real), len(fake)) // (1 if subsets == 1 else 2) if subset_size is None else subset_size
+    if not 2 <= n <= min(len(real), len(fake)):
+        raise ValueError(f"subset_size {n}, but the sets have {len(real)} and {len(fake)} samples")
+    kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3
+    draw = lambda z: z[torch.randperm(len(z), generator=generator)[:n]].double()
+    values = torch.tensor([mmd(draw(real), draw(fake), kernel) for _ in range(subsets)])
+    return values.mean().item(), (values.std() / subsets**0.5).item() if subsets > 1 else math.nan
+
+
+def cmmd(real: Tensor, fake: Tensor, sigma: float = 10.0, unbiased: bool = False) -> float:
+    """CMMD: 1,000 times mmd of normalised CLIP features with a Gaussian kernel, exp(-|x - y|^2 / 2 sigma^2).
+
+    Jayasumana et al. 2024 use the biased estimator; the unbiased one averages 0 for equal sets.
+    """
+    normal = lambda z: F.normalize(z.double(), dim=1)
+    kernel = lambda a, b: torch.exp(-torch.cdist(a, b) ** 2 / (2 * sigma**2))
+    return 1000 * mmd(normal(real), normal(fake), kernel, unbiased)
+
+
+def clip_score(pictures: Tensor, texts: Tensor) -> Tensor:
+    """Agreement of pictures and texts, pair by pair, (N,), in 0 .. 100: 100 max(cosine, 0).
+
+    pictures, texts: features (N, d) of one CLIP model, normalised or not (Hessel et al. 2021 have the
+    factor 2.5 instead of 100).
+    """
+    if pictures.shape != texts.shape:
+        raise ValueError(f"expected a text for every picture: {tuple(pictures.shape)}, {tuple(texts.shape)}")
+    return 100 * F.cosine_similarity(pictures, texts).clamp(min=0)
+
+
 class Overlap(NamedTuple):
     """Two sets compared by their neighbourhoods; all in 0 .. 1, but density, which can exceed 1."""
     precision: float
@@ -39,7 +165,7 @@ class Overlap(NamedTuple):
     coverage: float
 
 
-def overlap(real: Tensor, fake: Tensor, k: int = 5) -> Overlap:
+def precision_recall(real: Tensor, fake: Tensor, k: int = 5) -> Overlap:
     """How much two sets of features (N, d), (M, d) share. A ball around each point reaches to its k-th
     neighbour in its own set; what lies in a ball of the other set is like that set.
 
@@ -48,9 +174,7 @@ def overlap(real: Tensor, fake: Tensor, k: int = 5) -> Overlap:
     k. coverage: share of real balls that hold a fake point.
     (Kynkaanniemi et al. 2019, eq. 2; Naeem et al. 2020, eqs. 4 and 5.)
     """
-    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
-        raise ValueError(f"expected features (N, d) and (M, d), got {tuple(real.shape)} and "
-                         f"{tuple(fake.shape)}")
+    check(real, fake)
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"the {k}-th neighbour needs more than {k} samples a set, got {len(real)} and "
                          f"{len(fake)}: draw more, or lower k")
@@ -59,3 +183,14 @@ def overlap(real: Tensor, fake: Tensor, k: int = 5) -> Overlap:
     in_real, in_fake = between < radius(real)[:, None], between < radius(fake)
     return Overlap(in_real.any(0).float().mean().item(), in_fake.any(1).float().mean().item(),
                    in_real.float().sum(0).mean().item() / k, in_real.any(1).float().mean().item())
+
+
+def check(x: Tensor, y: Tensor) -> None:
+    """Raise ValueError unless x (N, d) and y (M, d) are two sets of finite features, N, M >= 2."""
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
+        raise ValueError(f"expected features (N, d) and (M, d) with N, M >= 2, got {tuple(x.shape)} and "
+                         f"{tuple(y.shape)}")
+    for z in (x, y):
+        if not z.isfinite().all():
+            raise ValueError(f"{(~z.isfinite()).any(1).sum()} of {len(z)} samples have features that are "
+                             "not finite: look at the pictures that they come from")

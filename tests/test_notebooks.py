@@ -18,7 +18,8 @@ import course_lib
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
-NAMES = ["00_welcome", "01_forward_process", "02_noise_predictor", "03_sampling"]
+NAMES = ["00_welcome", "01_forward_process", "02_noise_predictor", "03_sampling",
+         "04_latent_decoder"]
 LESSONS = sorted(FOLDER.glob("*.ipynb"))
 SOLUTIONS = sorted(FOLDER.glob("solutions/*.ipynb"))
 TAGS = {"bootstrap", "exercise", "hide-input", "live", "solution", "widget",
