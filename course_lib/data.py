@@ -91,6 +91,13 @@ def shrink(pictures: Tensor, k: int) -> Tensor:
     return ((total + k * k // 2) // (k * k)).to(torch.uint8)
 
 
+def shift(x: Tensor, most: int = 3) -> Tensor:
+    """The batch of pictures (B, 3, H, W) in [-1, 1], shifted by up to `most` pixels on white."""
+    dy, dx = torch.randint(0, 2 * most + 1, (2,)).tolist()
+    wide = torch.nn.functional.pad(x, (most, most, most, most), value=1.0)
+    return wide[..., dy:dy + x.shape[-2], dx:dx + x.shape[-1]]
+
+
 def _read(name: str) -> Path:
     """A file of the data folder whose hash is the manifest's; an error that says what to do else."""
     path = FOLDER / name

@@ -24,9 +24,12 @@ from tqdm.auto import tqdm
 
 from . import data, train
 from .autoencoder import KLAutoencoder, VQAutoencoder
+from .classifier import Classifier, labelled
+from .clip import CLIP, pairs
 from .denoiser import Denoiser, augment, predict_eps, predict_x0
 from .schedules import Cosine
-from .unet import UNet
+from .text import Tokenizer
+from .unet import Blind, Regression, UNet
 
 CHECKPOINTS = data.FOLDER / "checkpoints"
 RUNS = data.FOLDER.parent / "runs"
@@ -85,17 +88,6 @@ def blind16() -> Recipe:
     return plan
 
 
-class Blind(nn.Module):
-    """A network that is told t = 0, whatever the time."""
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.net = net
-
-    def forward(self, x, t):
-        return self.net(x, torch.zeros_like(t))
-
-
 def ae64() -> Recipe:
     """64 x 64 x 3 to 8 x 8 x 8 and back: the codec of every latent model."""
     return codec_recipe(KLAutoencoder(), steps=16_000)
@@ -138,23 +130,6 @@ def sr16to64_regression() -> Recipe:
     return plan
 
 
-class Regression(nn.Module):
-    """Small pictures (B, 3, 16, 16) -> the mean of all 64 px pictures that they can come from.
-
-    A super-resolution network without noise on its input: it sees zeros instead of x_t.
-    """
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.net = net
-
-    def forward(self, low_res):
-        b, c, h, w = low_res.shape
-        zeros = low_res.new_zeros(b)
-        return self.net(low_res.new_zeros(b, c, h * self.net.patch, w * self.net.patch), zeros,
-                        low_res=low_res, aug_level=zeros)
-
-
 def ldm64() -> Recipe:
     """Unconditional latent diffusion on the latents of ae64."""
     model = Denoiser(UNet((96, 128), channels=8), Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
@@ -190,6 +165,23 @@ def latents(codec: str, split: str = "train") -> torch.Tensor:
 def codec_recipe(model: nn.Module, steps: int) -> Recipe:
     """The recipe that the three codecs share."""
     return Recipe(model, lambda device: data.emoji(64).batches(16, device), steps, lr=2e-3)
+
+
+def classifier() -> Recipe:
+    """Category, skin tone and style of an emoji; its features are those of the course's FID."""
+    return Recipe(Classifier(), lambda device: labelled(data.emoji(64), 64, device), steps=2_000)
+
+
+def clip() -> Recipe:
+    """CLIP on captions, names, keywords and Chinese names of the training split."""
+    emoji, words = data.emoji(64), tokenizer()
+    return Recipe(CLIP(words), lambda device: pairs(emoji, words, 192, device), steps=1_500)
+
+
+def tokenizer() -> Tokenizer:
+    """The tokenizer of every text model: all words of the training split's texts."""
+    columns = "caption", "keywords", "chinese"
+    return Tokenizer(row[c] for row in data.emoji(64).table for c in columns)
 
 
 def recipe(name: str) -> Recipe:

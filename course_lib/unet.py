@@ -78,3 +78,31 @@ class UNet(nn.Module):
             raise ValueError(f"low_res must be {expected}, given {given}")
         if aug_level is None or aug_level.shape != (len(x),):
             raise ValueError(f"aug_level must be ({len(x)},), the noise on each small picture in 0 .. 1")
+
+
+class Blind(nn.Module):
+    """A network that is told t = 0, whatever the time."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x, t):
+        return self.net(x, torch.zeros_like(t))
+
+
+class Regression(nn.Module):
+    """Small pictures (B, 3, 16, 16) -> the mean of all 64 px pictures that they can come from.
+
+    A super-resolution network without noise on its input: it sees zeros instead of x_t.
+    """
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, low_res):
+        b, c, h, w = low_res.shape
+        zeros = low_res.new_zeros(b)
+        return self.net(low_res.new_zeros(b, c, h * self.net.patch, w * self.net.patch), zeros,
+                        low_res=low_res, aug_level=zeros)

@@ -1,0 +1,59 @@
+"""The transformer (Vaswani et al. 2017), pre-norm: every token looks at every other, then thinks alone.
+
+    x <- x + attention(norm(x)),    x <- x + mlp(norm(x))
+
+Text encoders use it in both directions, the small DALL-E only backwards in time (causal).
+"""
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Block(nn.Module):
+    """One layer: tokens (B, N, width) -> (B, N, width)."""
+
+    def __init__(self, width: int, heads: int, causal: bool = False):
+        super().__init__()
+        self.heads, self.causal = heads, causal
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        q, k, v = rearrange(self.qkv(self.norm1(x)), "b n (s h d) -> s b h n d", s=3, h=self.heads)
+        keep = None if mask is None else mask[:, None, None, :]  # no token looks at padding
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=self.causal)
+        x = x + self.out(rearrange(y, "b h n d -> b n (h d)"))
+        return x + self.mlp(self.norm2(x))
+
+
+class Transformer(nn.Module):
+    """Tokens (B, N, width) -> (B, N, width), normalised at the end.
+
+    mask (B, N): True for tokens, False for padding, with at least one True a row. A causal one
+    (each token sees itself and what came before) takes no mask: its padding comes last.
+    """
+
+    def __init__(self, width: int, depth: int, heads: int = 4, causal: bool = False):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, heads, causal) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is not None and not mask.any(1).all():
+            raise ValueError("a row of the mask is all padding: its softmax would be NaN")
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.norm(x)
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the tokens that are no padding: (B, N, width), (B, N) -> (B, width)."""
+    weight = mask.to(x)[:, :, None]
+    return (x * weight).sum(1) / weight.sum(1)
+
+
+def positions(n: int, width: int) -> nn.Parameter:
+    """A learned vector for each of n places, small at the start: (n, width)."""
+    return nn.Parameter(0.02 * torch.randn(n, width))

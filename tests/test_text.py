@@ -1,0 +1,81 @@
+"""Tokenizer, transformer and text encoder: what they promise about words, padding and order."""
+import pytest
+import torch
+
+from course_lib.text import PAD, START, UNKNOWN, TextEncoder, Tokenizer, words
+from course_lib.transformer import Transformer
+
+TEXTS = ["noto red heart", "fluent cat face, dark skin tone", "红心"]
+
+
+@pytest.fixture
+def tokenizer():
+    return Tokenizer(TEXTS, length=8)
+
+
+def test_words():
+    assert words("Twemoji man’s shoe, 3 o'clock; T-Rex") == [
+        "twemoji", "man", "s", "shoe", "3", "o", "clock", "t", "rex"]
+    assert words("愤怒的cat") == ["愤", "怒", "的", "cat"]
+    assert words(" ,. ") == []
+
+
+def test_numbers_mean_words(tokenizer):
+    ids, mask = tokenizer(["red cat", ""])
+    assert ids.shape == mask.shape == (2, 8) and ids.dtype == torch.int64
+    assert ids[0, 0] == START and [tokenizer.vocabulary[i] for i in ids[0, 1:3]] == ["red", "cat"]
+    assert mask.tolist() == [[True] * 3 + [False] * 5, [True] + [False] * 7]
+    assert (ids[~mask] == PAD).all() and len(set(tokenizer.number.values())) == len(tokenizer) - 3
+
+
+def test_unknown_words_are_reported(tokenizer):
+    assert tokenizer.unknown("red zebra 猫") == ["zebra", "猫"]
+    assert tokenizer.unknown(TEXTS[1]) == []
+    assert tokenizer(["zebra"]).ids[0, 1] == UNKNOWN
+
+
+def test_long_texts_are_cut_and_one_text_is_no_list(tokenizer):
+    assert tokenizer(["red " * 50]).mask.all()
+    with pytest.raises(TypeError, match=r"\['red'\]"):
+        tokenizer("red")
+
+
+def test_the_vocabulary_does_not_depend_on_order():
+    assert Tokenizer(TEXTS).vocabulary == Tokenizer(TEXTS[::-1]).vocabulary
+    assert len(Tokenizer([*TEXTS, "red"], least=2)) == 4  # red, and the three that stand for no word
+
+
+def test_padding_changes_nothing(tokenizer):
+    torch.manual_seed(0)
+    encoder = TextEncoder(len(tokenizer), width=16, depth=2, length=8).eval()
+    tokens = tokenizer(["red heart"])
+    sequence, pooled = encoder(tokens)
+    other = tokens.ids.clone()
+    other[~tokens.mask] = tokenizer.number["cat"]
+    again = encoder(tokens._replace(ids=other))
+    assert torch.allclose(sequence[tokens.mask], again[0][tokens.mask], atol=1e-6)
+    assert torch.allclose(pooled, again[1], atol=1e-6)
+    assert sequence.shape == (1, 8, 16) and pooled.shape == (1, 16)
+
+
+def test_order_matters_but_not_to_a_bag_of_words(tokenizer):
+    torch.manual_seed(0)
+    for depth, same in ((2, False), (0, True)):
+        encoder = TextEncoder(len(tokenizer), width=16, depth=depth, length=8).eval()
+        a, b = (encoder(tokenizer([t]))[1] for t in ("red cat face", "cat red face"))
+        assert torch.allclose(a, b, atol=1e-6) == same
+
+
+def test_causal_means_no_look_ahead():
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 16)
+    y = x.clone()
+    y[:, 4:] = torch.randn(2, 2, 16)  # a constant would vanish in the normalisation
+    for causal in (True, False):
+        net = Transformer(16, 2, causal=causal).eval()
+        assert torch.allclose(net(x)[:, :4], net(y)[:, :4], atol=1e-5) == causal
+
+
+def test_a_row_of_padding_is_an_error():
+    with pytest.raises(ValueError, match="all padding"):
+        Transformer(16, 1)(torch.zeros(1, 3, 16), torch.zeros(1, 3, dtype=torch.bool))
