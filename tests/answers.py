@@ -1324,3 +1324,247 @@ def scale_population(z):
 @right("latents.latent_scale")
 def scale_loop(z):
     return torch.stack([(c - c.mean()) / c.std() for c in z.unbind(1)], 1)
+
+
+# ---- scores.gaussian --------------------------------------------------------------------------
+
+@wrong("scores.gaussian", "divide by N - 1")
+def gaussian_by_n(x):
+    c = x - x.mean(0)
+    return x.mean(0), c.T @ c / x.shape[0]
+
+
+@wrong("scores.gaussian", "was not subtracted")
+def gaussian_raw_moment(x):
+    return x.mean(dim=0), torch.einsum("ni,nj->ij", x, x) / (len(x) - 1)
+
+
+@wrong("scores.gaussian", "axes are swapped")
+def gaussian_of_rows(x):
+    return x.mean(0), torch.cov(x)
+
+
+@wrong("scores.gaussian", "variances only")
+def gaussian_variances(x):
+    return x.mean(0), torch.var(x, dim=0)
+
+
+@right("scores.gaussian")
+def gaussian_outer(x):
+    c = x - x.mean(0, keepdim=True)
+    return x.mean(0), sum(torch.outer(v, v) for v in c) / (len(x) - 1)
+
+
+@right("scores.gaussian")
+def gaussian_numpy(x):
+    return x.mean(0), torch.as_tensor(np.cov(x.numpy(), rowvar=False)).to(x)
+
+
+# ---- scores.frechet ---------------------------------------------------------------------------
+
+@wrong("scores.frechet", "no root at the end")
+def frechet_root(m1, S1, m2, S2):
+    roots = torch.linalg.eigvals(S1 @ S2).real.clamp(min=0).sqrt()
+    return ((m1 - m2).square().sum() + S1.trace() + S2.trace() - 2 * roots.sum()).sqrt()
+
+
+@wrong("scores.frechet", "number by number")
+def frechet_elementwise(m1, S1, m2, S2):
+    return ((m1 - m2) ** 2).sum() + torch.trace(S1 + S2 - 2 * (S1 * S2).abs().sqrt())
+
+
+@wrong("scores.frechet", "only where S1 and S2 commute")
+def frechet_two_roots(m1, S1, m2, S2):
+    def root(S):
+        u, s, v = torch.linalg.svd(S)
+        return u @ torch.diag(s.sqrt()) @ v
+    return ((m1 - m2) ** 2).sum() + S1.trace() + S2.trace() - 2 * (root(S1) @ root(S2)).trace()
+
+
+@wrong("scores.frechet", "enters squared")
+def frechet_mean_not_squared(m1, S1, m2, S2):
+    roots = torch.linalg.eigvals(S1 @ S2).real.clamp(min=0).sqrt()
+    return torch.linalg.norm(m1 - m2) + S1.trace() + S2.trace() - 2 * roots.sum()
+
+
+@wrong("scores.frechet", "term with the product is missing")
+def frechet_no_product(m1, S1, m2, S2):
+    return ((m1 - m2) ** 2).sum() + S1.trace() + S2.trace()
+
+
+@right("scores.frechet")
+def frechet_nuclear(m1, S1, m2, S2):
+    A, B = torch.linalg.cholesky(S1), torch.linalg.cholesky(S2)
+    return ((m1 - m2) ** 2).sum() + torch.trace(S1) + torch.trace(S2) - 2 * torch.linalg.norm(A.T @ B, "nuc")
+
+
+@right("scores.frechet")
+def frechet_eigvals(m1, S1, m2, S2):
+    roots = torch.linalg.eigvals(S1 @ S2).sqrt().real
+    return (m1 - m2) @ (m1 - m2) + (S1 + S2).trace() - 2 * roots.sum() - 1e-9
+
+
+# ---- scores.kl_gauss --------------------------------------------------------------------------
+
+def _normals(m1, S1, m2, S2):
+    return (torch.distributions.MultivariateNormal(m, S) for m, S in ((m1, S1), (m2, S2)))
+
+
+@wrong("scores.kl_gauss", "the divergence is directed")
+def kl_gauss_swapped(m1, S1, m2, S2):
+    p, q = _normals(m1, S1, m2, S2)
+    return torch.distributions.kl_divergence(q, p)
+
+
+@wrong("scores.kl_gauss", "upside down")
+def kl_gauss_log_flipped(m1, S1, m2, S2):
+    P, m = S2.inverse(), m2 - m1
+    return 0.5 * (torch.trace(P @ S1) + m @ P @ m - len(m) + torch.log(S1.det() / S2.det()))
+
+
+@wrong("scores.kl_gauss", "- d is missing")
+def kl_gauss_no_d(m1, S1, m2, S2):
+    P, m = S2.inverse(), m2 - m1
+    return 0.5 * (torch.trace(P @ S1) + m @ P @ m + torch.log(S2.det() / S1.det()))
+
+
+@wrong("scores.kl_gauss", "distance of the means is missing")
+def kl_gauss_no_means(m1, S1, m2, S2):
+    return 0.5 * (torch.trace(S2.inverse() @ S1) - len(m1) + torch.log(S2.det() / S1.det()))
+
+
+@right("scores.kl_gauss")
+def kl_gauss_distributions(m1, S1, m2, S2):
+    return torch.distributions.kl_divergence(*_normals(m1, S1, m2, S2))
+
+
+@right("scores.kl_gauss")
+def kl_gauss_cholesky(m1, S1, m2, S2):
+    L1, L2 = torch.linalg.cholesky(S1), torch.linalg.cholesky(S2)
+    A, b = torch.linalg.solve(L2, L1), torch.linalg.solve(L2, m2 - m1)
+    return 0.5 * ((A**2).sum() + (b**2).sum() - len(b)) + torch.log(L2.diag() / L1.diag()).sum()
+
+
+# ---- scores.kid -------------------------------------------------------------------------------
+
+def _cubic(a, b):
+    return (a @ b.T / a.shape[1] + 1) ** 3
+
+
+@wrong("scores.kid", "diagonal is still there")
+def kid_biased(x, y):
+    return _cubic(x, x).mean() + _cubic(y, y).mean() - 2 * _cubic(x, y).mean()
+
+
+@wrong("scores.kid", "not divided by d")
+def kid_no_d(x, y):
+    k = lambda a, b: (a @ b.T + 1) ** 3
+    off = lambda z: k(z, z)[~torch.eye(len(z), dtype=torch.bool)].mean()
+    return off(x) + off(y) - 2 * k(x, y).mean()
+
+
+@wrong("scores.kid", "no error")
+def kid_clipped(x, y):
+    off = lambda z: _cubic(z, z)[~torch.eye(len(z), dtype=torch.bool)].mean()
+    return torch.relu(off(x) + off(y) - 2 * _cubic(x, y).mean())
+
+
+@wrong("scores.kid", "no root")
+def kid_root(x, y):
+    off = lambda z: _cubic(z, z)[~torch.eye(len(z), dtype=torch.bool)].mean()
+    return (off(x) + off(y) - 2 * _cubic(x, y).mean()) ** 0.5
+
+
+@right("scores.kid")
+def kid_off_diagonal(x, y):
+    off = lambda z: _cubic(z, z)[~torch.eye(len(z), dtype=torch.bool)].mean()
+    return off(x) + off(y) - 2 * _cubic(x, y).mean()
+
+
+@right("scores.kid")
+def kid_loops(x, y):
+    k = lambda a, b: (torch.dot(a, b) / len(a) + 1) ** 3
+    def off(z):
+        n = len(z)
+        return sum(k(z[i], z[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    return off(x) + off(y) - 2 * sum(k(a, b) for a in x for b in y) / len(x) / len(y)
+
+
+# ---- scores.clip_loss -------------------------------------------------------------------------
+
+@wrong("scores.clip_loss", "normalise first")
+def clip_loss_raw(pictures, texts, scale):
+    logits, i = scale * pictures @ texts.T, torch.arange(len(texts))
+    return (F.cross_entropy(logits, i) + F.cross_entropy(logits.T, i)) / 2
+
+
+@wrong("scores.clip_loss", "upside down")
+def clip_loss_divided(pictures, texts, scale):
+    logits, i = F.cosine_similarity(pictures[:, None], texts, dim=2) / scale, torch.arange(len(texts))
+    return (F.cross_entropy(logits, i) + F.cross_entropy(logits.T, i)) / 2
+
+
+@wrong("scores.clip_loss", "texts must find their pictures")
+def clip_loss_one_way(pictures, texts, scale):
+    logits = scale * F.normalize(pictures, dim=1) @ F.normalize(texts, dim=1).T
+    return F.cross_entropy(logits, torch.arange(len(logits)))
+
+
+@wrong("scores.clip_loss", "softmax is taken twice")
+def clip_loss_softmax(pictures, texts, scale):
+    logits = scale * F.normalize(pictures, dim=1) @ F.normalize(texts, dim=1).T
+    i = torch.arange(len(logits))
+    return (F.cross_entropy(logits.softmax(1), i) + F.cross_entropy(logits.T.softmax(1), i)) / 2
+
+
+@right("scores.clip_loss")
+def clip_loss_logsumexp(pictures, texts, scale):
+    u, v = (z / z.norm(dim=1, keepdim=True) for z in (pictures, texts))
+    logits = scale * u @ v.T
+    return (0.5 * (logits.logsumexp(0) + logits.logsumexp(1)) - logits.diag()).mean()
+
+
+@right("scores.clip_loss")
+def clip_loss_log_softmax(pictures, texts, scale):
+    logits = scale * F.cosine_similarity(pictures[:, None], texts[None], dim=-1)
+    return -(logits.log_softmax(0).trace() + logits.log_softmax(1).trace()) / (2 * len(logits))
+
+
+# ---- scores.recall_at_k -----------------------------------------------------------------------
+
+@wrong("scores.recall_at_k", "only the diagonal counts")
+def recall_diagonal(sim, labels, k):
+    best = sim.argsort(dim=1, descending=True)[:, :k]
+    return (best == torch.arange(len(sim))[:, None]).any(1).float().mean()
+
+
+@wrong("scores.recall_at_k", "axes are swapped")
+def recall_columns(sim, labels, k):
+    best = sim.argsort(dim=0, descending=True)[:k].T
+    return (labels[best] == labels[:, None]).any(1).float().mean()
+
+
+@wrong("scores.recall_at_k", "k lowest")
+def recall_lowest(sim, labels, k):
+    best = sim.argsort(dim=1)[:, :k]
+    return (labels[best] == labels[:, None]).any(1).float().mean()
+
+
+@wrong("scores.recall_at_k", "that is a count")
+def recall_count(sim, labels, k):
+    best = sim.argsort(dim=1, descending=True)[:, :k]
+    return (labels[best] == labels[:, None]).any(1).float().sum()
+
+
+@right("scores.recall_at_k")
+def recall_by_rank(sim, labels, k):
+    same = labels[:, None] == labels
+    best = sim.masked_fill(~same, -torch.inf).amax(1, keepdim=True)
+    return ((sim > best).sum(1) < k).double().mean()
+
+
+@right("scores.recall_at_k")
+def recall_loops(sim, labels, k):
+    hits = [any(labels[j] == labels[i] for j in sorted(range(len(sim)), key=lambda j: -sim[i, j])[:k])
+            for i in range(len(sim))]
+    return torch.tensor(sum(hits) / len(hits))

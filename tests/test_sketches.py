@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_lib import data, layers, samplers, unet
+from course_lib import autoencoder, data, layers, samplers, unet
 from course_lib.schedules import DDPM, Cosine
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -67,8 +67,21 @@ def check_unet(source: str) -> None:
                      torch.tensor([3, 800]))
 
 
+def check_vae_loss(source: str) -> None:
+    """Same networks, same noise: the loss of KLAutoencoder."""
+    x = torch.rand(3, 3, 64, 64) * 2 - 1
+    cell = {"torch": torch, "x_val": x, "seed": torch.manual_seed} | vars(autoencoder)
+    exec(source, cell)
+    model = autoencoder.KLAutoencoder(beta=0.3, fine=16, coarse=16).eval()
+    torch.manual_seed(1)
+    expected = model.loss(x)
+    torch.manual_seed(1)
+    assert torch.allclose(cell["vae_loss"](model.encoder, model.decoder, x, 0.3), expected, rtol=1e-5)
+
+
 CHECKS = {"samplers.ddpm": check_algorithm_2, "schedules.DDPM": check_ddpm_schedule,
-          "layers.ResBlock": check_res_block, "unet.UNet": check_unet}
+          "layers.ResBlock": check_res_block, "unet.UNet": check_unet,
+          "autoencoder.KLAutoencoder": check_vae_loss}
 
 
 def sketches() -> list[tuple[str, str]]:
