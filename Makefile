@@ -50,5 +50,5 @@ $(READY): pyproject.toml constraints.txt
 	    echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; \
 	    exit 1; }
 	@echo "Installing the course into .venv: some minutes the first time, seconds when pins change."
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[data,lab,test]"
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[data,imagenet,lab,test]"
 	@touch $@
