@@ -169,7 +169,7 @@ def codec_recipe(model: nn.Module, steps: int) -> Recipe:
 
 def classifier() -> Recipe:
     """Category, skin tone and style of an emoji; its features are those of the course's FID."""
-    return Recipe(Classifier(), lambda device: labelled(data.emoji(64), 64, device), steps=2_000)
+    return Recipe(Classifier(), lambda device: labelled(data.emoji(64), 64, device), steps=6_000)
 
 
 def clip() -> Recipe:
