@@ -33,6 +33,16 @@ def test_all_true_texts_share_the_target():
     assert clip_loss(u, u, 100, match) < clip_loss(u, u.roll(1, 0), 100, match)
 
 
+def test_targets_by_hand():
+    """Text 1 is true of both pictures, text 0 of picture 0 only: the two directions differ."""
+    u, v, match = unit(2, 4, 0), unit(2, 4, 1), torch.tensor([[True, True], [False, True]])
+    logits = 5 * u @ v.T
+    rows, columns = logits.log_softmax(1), logits.log_softmax(0)
+    by_rows = -((rows[0, 0] + rows[0, 1]) / 2 + rows[1, 1]) / 2
+    by_columns = -(columns[0, 0] + (columns[0, 1] + columns[1, 1]) / 2) / 2
+    assert clip_loss(u, v, 5, match).item() == pytest.approx(((by_rows + by_columns) / 2).item(), rel=1e-5)
+
+
 @pytest.fixture(scope="module")
 def emoji():
     return data.emoji(64)
