@@ -112,24 +112,47 @@ class Denoiser(nn.Module):
         return (((x_0 - x0_hat) / out.abs().clamp(min=self.floor)) ** 2).mean()
 
 
-def guide(denoise, cond: dict, null: dict, w: float):
+def guide(denoise, cond: dict, null: dict, w: float | Callable[[Tensor], float], rescale: float = 0.0):
     """Classifier-free guidance (Ho & Salimans 2022): null + w (cond - null), so w = 1 is none.
 
     cond, null: keyword tensors (B, ...) for `denoise`. Returns (x_t, t) -> Pred.
     Both predictions are linear in x0 and eps, so guiding either guides the other.
+    w: a number, or a function of t, such as `interval`. rescale: the share, 0 .. 1, by which x0_hat gets
+    back the standard deviation that it has without guidance (Lin et al. 2024, eq. 15 and 16).
     """
     def guided(x_t: Tensor, t: Tensor) -> Pred:
-        with_text, without = denoise(x_t, t, **cond), denoise(x_t, t, **null)
-        return Pred(*(torch.lerp(u, c, w) for u, c in zip(without, with_text, strict=True)))
+        scale = w(t) if callable(w) else w
+        with_text = denoise(x_t, t, **cond)
+        if scale == 1:  # half the work
+            return with_text
+        without = denoise(x_t, t, **null)
+        pred = Pred(*(torch.lerp(u, c, scale) for u, c in zip(without, with_text, strict=True)))
+        return _rescaled(pred, with_text, denoise.schedule, x_t, t, rescale) if rescale else pred
     return guided
+
+
+def interval(w: float, low: float, high: float) -> Callable[[Tensor], float]:
+    """Guidance only at times low <= t <= high (Kynkäänniemi et al. 2024): early it takes variety away,
+    late it changes nothing."""
+    return lambda t: w if low <= t <= high else 1.0
+
+
+def _rescaled(pred, with_text, schedule, x_t, t, share):
+    spread = [like(p.x0.flatten(1).std(1), x_t) for p in (with_text, pred)]
+    x0 = pred.x0 * (1 + share * (spread[0] / spread[1] - 1))
+    return _pred(x0, schedule, x_t, t)
+
+
+def _pred(x0, schedule, x_t, t) -> Pred:
+    """eps follows from x0 by x_t = s x0 + n eps."""
+    return Pred(x0, (x_t - like(schedule.signal(t), x_t) * x0) / like(schedule.noise(t), x_t))
 
 
 def clip(denoise, schedule: Schedule, limit: float = 1.0):
     """Keep x0_hat within [-limit, limit], the range of pictures, and let eps follow (Ho et al.'s code
     does so). Needed where a noise prediction is divided by a signal near 0."""
     def clipped(x_t: Tensor, t: Tensor) -> Pred:
-        x0 = denoise(x_t, t).x0.clamp(-limit, limit)
-        return Pred(x0, (x_t - like(schedule.signal(t), x_t) * x0) / like(schedule.noise(t), x_t))
+        return _pred(denoise(x_t, t).x0.clamp(-limit, limit), schedule, x_t, t)
     return clipped
 
 

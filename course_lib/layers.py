@@ -3,7 +3,8 @@
 TimeEmbed (Vaswani et al. 2017, section 3.5; Ho et al. 2020, appendix B) · ResBlock (He et al. 2016,
 with the time added as scale and shift: Dhariwal & Nichol 2021, section 3) · Attention over the
 pixels (Vaswani et al. 2017) · Down, Up (change the resolution). All take (x, emb), where emb is the
-time embedding, so that a network is a list of layers; only ResBlock uses it.
+time embedding, so that a network is a list of layers; only ResBlock uses it. TextBlock is a ResBlock
+whose pixels then look at the words (CrossAttention; Rombach et al. 2022, section 3.3).
 """
 import math
 
@@ -74,6 +75,46 @@ class Attention(nn.Module):
                             n=3, k=self.heads)
         y = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(rearrange(y, "b k (h w) d -> b (k d) h w", h=h))
+
+
+class CrossAttention(nn.Module):
+    """Every pixel looks at every word: x + softmax(q k^T / sqrt(d)) v, q from pixels, k and v from words.
+
+    text: width of the words' vectors.
+    """
+
+    def __init__(self, channels: int, text: int, heads: int = 4):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(8, channels)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k, self.v = nn.Linear(text, channels), nn.Linear(text, channels)
+        self.out = zero(nn.Conv2d(channels, channels, 1))
+
+    def weights(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        """Which pixel looks at which word: (B, heads, H W, L); each pixel's weights sum to 1, and
+        padding (mask False) gets none. x (B, channels, H, W), text (B, L, text), mask (B, L)."""
+        q = rearrange(self.q(self.norm(x)), "b (k d) h w -> b k (h w) d", k=self.heads)
+        k = rearrange(self.k(text), "b l (k d) -> b k d l", k=self.heads)
+        scores = q @ k / math.sqrt(q.shape[-1])
+        return scores.masked_fill(~mask[:, None, None, :], -math.inf).softmax(-1)
+
+    def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        v = rearrange(self.v(text), "b l (k d) -> b k l d", k=self.heads)
+        y = self.weights(x, text, mask) @ v
+        return x + self.out(rearrange(y, "b k (h w) d -> b (k d) h w", h=x.shape[2]))
+
+
+class TextBlock(ResBlock):
+    """A ResBlock, then a look at the words. Its second argument is (emb, text, mask)."""
+
+    def __init__(self, c_in: int, c_out: int, dim: int, text: int):
+        super().__init__(c_in, c_out, dim)
+        self.look = CrossAttention(c_out, text)
+
+    def forward(self, x: Tensor, seen: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        emb, text, mask = seen
+        return self.look(super().forward(x, emb), text, mask)
 
 
 class Down(nn.Module):

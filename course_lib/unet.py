@@ -4,11 +4,14 @@ Ronneberger et al. 2015, as used for diffusion by Ho et al. 2020 (appendix B). `
 patch x patch pixels into channels first (space-to-depth): 4 or 16 times fewer positions, and so
 4 or 16 times fewer operations in every layer.
 """
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import Attention, Down, ResBlock, TimeEmbed, Up, zero
+from .layers import Attention, Down, ResBlock, TextBlock, TimeEmbed, Up, zero
+from .transformer import masked_mean
 
 
 class UNet(nn.Module):
@@ -21,35 +24,42 @@ class UNet(nn.Module):
     cond_ch > 0: a super-resolution network (Ho et al. 2022, cascaded diffusion). It also sees a small
     picture low_res (B, cond_ch, H / patch, W / patch), laid beside the folded x, and how much
     noise was put on it, aug_level (B,) in 0 .. 1.
+
+    text > 0: a network that reads. text (B, L, text) holds one vector a word, mask (B, L) is True for words
+    and False for padding. Their mean joins the time embedding: what the picture is about. After every
+    ResBlock each position looks at the words themselves: which word concerns it (Rombach et al. 2022).
     """
 
     def __init__(self, widths=(32, 64), blocks: int = 1, patch: int = 1, channels: int = 3,
-                 cond_ch: int = 0):
+                 cond_ch: int = 0, text: int = 0):
         super().__init__()
         self.patch, self.multiple = patch, patch * 2 ** (len(widths) - 1)
-        self.cond_ch = cond_ch
+        self.channels, self.cond_ch, self.text = channels, cond_ch, text
         c, here, dim = channels * patch**2, widths[0], 4 * widths[0]
         self.time = TimeEmbed(dim)
         self.level = TimeEmbed(dim) if cond_ch else None
+        self.topic = nn.Linear(text, dim) if text else None
+        block = partial(TextBlock, text=text) if text else ResBlock
         self.first = nn.Conv2d(c + cond_ch, here, 3, padding=1)
         self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [here]
         for level, width in enumerate(widths):
             if level > 0:
                 self.down.append(Down(here, width))
-            self.down.extend(ResBlock(width, width, dim) for _ in range(blocks))
+            self.down.extend(block(width, width, dim) for _ in range(blocks))
             skips += [width] * (blocks + (level > 0))
             here = width
-        self.middle = nn.ModuleList([ResBlock(here, here, dim), Attention(here), ResBlock(here, here, dim)])
+        self.middle = nn.ModuleList([block(here, here, dim), Attention(here), block(here, here, dim)])
         for level, width in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
-                self.up.append(ResBlock(here + skips.pop(), width, dim))
+                self.up.append(block(here + skips.pop(), width, dim))
                 here = width
             if level > 0:
                 self.up.append(Up(here, here))
         self.last = nn.Sequential(nn.GroupNorm(8, here), nn.SiLU(), zero(nn.Conv2d(here, c, 3, padding=1)))
 
     def forward(self, x: Tensor, t: Tensor, low_res: Tensor | None = None,
-                aug_level: Tensor | None = None) -> Tensor:
+                aug_level: Tensor | None = None, text: Tensor | None = None,
+                mask: Tensor | None = None) -> Tensor:
         if x.shape[-2] % self.multiple or x.shape[-1] % self.multiple:
             raise ValueError(f"H and W must be multiples of {self.multiple}: {tuple(x.shape)}")
         emb = self.time(t)
@@ -58,6 +68,10 @@ class UNet(nn.Module):
             self._check(x, low_res, aug_level)
             emb = emb + self.level(1000 * aug_level)
             x = torch.cat([x, low_res], dim=1)
+        if self.text:
+            self._check_text(x, text, mask)
+            emb = emb + self.topic(masked_mean(text, mask))
+            emb = emb, text, mask  # what a TextBlock sees; the other layers ignore it
         x = self.first(x)
         skips = [x]
         for layer in self.down:
@@ -78,6 +92,15 @@ class UNet(nn.Module):
             raise ValueError(f"low_res must be {expected}, given {given}")
         if aug_level is None or aug_level.shape != (len(x),):
             raise ValueError(f"aug_level must be ({len(x)},), the noise on each small picture in 0 .. 1")
+
+    def _check_text(self, x, text, mask):
+        if text is None or text.ndim != 3 or (len(text), text.shape[2]) != (len(x), self.text):
+            given = None if text is None else tuple(text.shape)
+            raise ValueError(f"text must be ({len(x)}, L, {self.text}), one vector a word, given {given}")
+        if (mask is None or mask.dtype != torch.bool or mask.shape != text.shape[:2]
+                or not mask.any(1).all()):
+            raise ValueError(f"mask must be {tuple(text.shape[:2])} of True (word) and False (padding), "
+                             "with a True in every row: the empty text has its start token")
 
 
 class Blind(nn.Module):

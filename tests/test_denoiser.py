@@ -5,8 +5,10 @@ from torch import nn
 
 from course_lib.denoiser import (
     Denoiser,
+    Pred,
     drop,
     guide,
+    interval,
     predict_edm,
     predict_eps,
     predict_flow,
@@ -155,6 +157,42 @@ def test_guidance_is_a_line_through_two_predictions():
             torch.testing.assert_close(a, u + w * (c - u))
         s, n = model.schedule.signal(t).float(), model.schedule.noise(t).float()
         torch.testing.assert_close(s * out.x0 + n * out.eps, x)
+
+
+class Two(nn.Module):
+    """The number x0 it is told, everywhere; counts its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.schedule, self.calls = Cosine(), 0
+
+    def __call__(self, x, t, told):
+        self.calls += 1
+        s, n = (like(c, x) for c in (self.schedule.signal(t), self.schedule.noise(t)))
+        x0 = told[:, None, None, None] * torch.linspace(-1, 1, x[0].numel()).view_as(x[:1])
+        return Pred(x0, (x - s * x0) / n)
+
+
+def test_guidance_of_one_costs_one_call_and_an_interval_is_kept():
+    x, cond, null = torch.randn(2, 3, 4, 4), {"told": torch.ones(2)}, {"told": torch.zeros(2)}
+    for w, t, calls, factor in ((1.0, 500, 1, 1), (3.0, 500, 2, 3), (interval(3.0, 200, 600), 500, 2, 3),
+                                (interval(3.0, 200, 600), 199, 1, 1), (interval(3.0, 200, 600), 601, 1, 1)):
+        model = Two()
+        out = guide(model, cond, null, w)(x, torch.tensor(t))
+        assert model.calls == calls
+        torch.testing.assert_close(out.x0[:, 0, 0, 0], torch.full((2,), -1.0 * factor))
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_rescaled_guidance_has_the_spread_of_none(share):
+    x, t = torch.randn(2, 3, 4, 4), torch.tensor(500)
+    model = Two()
+    plain = model(x, t, torch.ones(2))
+    out = guide(model, {"told": torch.ones(2)}, {"told": torch.zeros(2)}, 3.0, rescale=share)(x, t)
+    ratio = out.x0.flatten(1).std(1) / plain.x0.flatten(1).std(1)
+    torch.testing.assert_close(ratio, torch.full((2,), 3 - 2 * share))
+    s, n = model.schedule.signal(t).float(), model.schedule.noise(t).float()
+    torch.testing.assert_close(s * out.x0 + n * out.eps, x)  # still one and the same x_t
 
 
 @pytest.mark.parametrize("cond", [torch.rand(20_000, 3) + 1, torch.randint(1, 9, (20_000, 3))],
