@@ -47,6 +47,16 @@ class CLIP(nn.Module):
         tokens = texts if isinstance(texts, Tokens) else self.tokenizer(texts)
         return F.normalize(self.from_text(self.text(tokens.to(self.log_scale.device))[1]), dim=1)
 
+    def words(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Texts -> one vector a word (B, L, 128), and True where there is a word (B, L): what a
+        text-to-picture network reads, as Stable Diffusion 1 reads the words of OpenAI's CLIP."""
+        tokens = self.tokenizer(texts).to(self.log_scale.device)
+        return self.text(tokens)[0], tokens.mask
+
+    def unread(self, text: str) -> list[str]:
+        """The words of a text that are lost: never seen in training, or too far back."""
+        return self.tokenizer.unread(text)
+
     def loss(self, batch: tuple[Tensor, Tokens, Tensor]) -> Tensor:
         """The loss above on a batch of `pairs`, ()."""
         x, tokens, match = batch
@@ -75,6 +85,14 @@ def facts(row: dict) -> set[str]:
 def keywords(row: dict) -> list[str]:
     """Its English keywords; a few pictures have none."""
     return [word for word in row["keywords"].split("|") if word]
+
+
+def statements(row: dict) -> list[str]:
+    """All texts of a picture that are true of it alone or of a few: caption, name, Chinese name, all
+    keywords in one line, and the first three of them."""
+    words = keywords(row)
+    texts = row["caption"], row["name"], row["chinese"], " ".join(words), " ".join(words[:3])
+    return [text for text in texts if text]
 
 
 def statement(row: dict, rng: random.Random) -> tuple[str, set[str]]:

@@ -28,6 +28,7 @@ from .classifier import Classifier, labelled
 from .clip import CLIP, pairs
 from .denoiser import Denoiser, augment, predict_eps, predict_x0
 from .schedules import Cosine
+from .systems import StableDiffusion, captioned
 from .text import Tokenizer
 from .unet import Blind, Regression, UNet
 
@@ -38,7 +39,7 @@ RUNS = data.FOLDER.parent / "runs"
 @dataclass
 class Recipe:
     """model; batches: device -> endless batches; steps, lr, ema as in `train.fit`; seed; codec: the
-    checkpoint whose latents the model learns, if it does."""
+    checkpoint whose latents the model learns, if it does; assemble: what `load` makes of model."""
     model: nn.Module
     batches: Callable[..., Iterator]
     steps: int
@@ -47,12 +48,19 @@ class Recipe:
     seed: int = 0
     loss: Callable = lambda model, x: model.loss(x)
     codec: str | None = None
+    assemble: Callable[[nn.Module], object] = lambda model: model
 
 
 def picture_denoiser(widths=(96, 128), patch: int = 4) -> Denoiser:
     """A U-Net that outputs the clean picture; the loss is that of the noise it implies, with its
     weight SNR_t capped at 5 (Hang et al. 2023)."""
     return Denoiser(UNet(widths, patch=patch), Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
+
+
+def latent_denoiser(widths, text: int = 0) -> Denoiser:
+    """The same for 8 x 8 x 8 latents; text: width of the words' vectors that it reads."""
+    net = UNet(widths, channels=8, text=text)
+    return Denoiser(net, Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
 
 
 def faces() -> Recipe:
@@ -132,8 +140,16 @@ def sr16to64_regression() -> Recipe:
 
 def ldm64() -> Recipe:
     """Unconditional latent diffusion on the latents of ae64."""
-    model = Denoiser(UNet((96, 128), channels=8), Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
-    return Recipe(model, lambda device: latent_batches("ae64", 32, device), steps=16_000, codec="ae64")
+    return Recipe(latent_denoiser((96, 128)), lambda device: latent_batches("ae64", 32, device), steps=16_000,
+                  codec="ae64")
+
+
+def sd64() -> Recipe:
+    """Text to the latents of ae64; the text is read by the frozen text tower of clip."""
+    batches = lambda device: captioned(data.emoji(64), latents("ae64"), load("clip"), 64, device)
+    return Recipe(latent_denoiser((96, 112), text=128), batches, steps=18_000, codec="ae64",
+                  loss=lambda model, batch: model.loss(batch[0], text=batch[1], mask=batch[2]),
+                  assemble=lambda model: StableDiffusion(load("clip"), model, load("ae64")))
 
 
 def latent_batches(codec: str, n: int, device=None) -> Iterator[torch.Tensor]:
@@ -203,7 +219,7 @@ def load(name: str, device=None) -> nn.Module:
     if plan.codec and manifest[name]["codec_sha256"] != manifest[plan.codec]["sha256"]:
         raise ValueError(f"{name} was trained on the latents of another {plan.codec} than the one in "
                          f"{CHECKPOINTS}. Train it again: `python -m course_lib.recipes {name}`.")
-    return train.load(path, plan.model, manifest[name]["sha256"]).to(device)
+    return plan.assemble(train.load(path, plan.model, manifest[name]["sha256"]).to(device))
 
 
 def _manifest() -> dict:
