@@ -1326,6 +1326,156 @@ def scale_loop(z):
     return torch.stack([(c - c.mean()) / c.std() for c in z.unbind(1)], 1)
 
 
+# ---- conditioning.pad_mask ----------------------------------------------------------------------
+
+@wrong("conditioning.pad_mask", "softmax of nothing is NaN")
+def pad_mask_plain(lengths, L):
+    return torch.arange(L)[None] < lengths[:, None]
+
+
+@wrong("conditioning.pad_mask", "last word is hidden")
+def pad_mask_short(lengths, L):
+    return torch.stack([torch.arange(L) < max(int(n) - 1, 1) for n in lengths])
+
+
+@wrong("conditioning.pad_mask", "padding still shows")
+def pad_mask_long(lengths, L):
+    return lengths[:, None] >= torch.arange(L)
+
+
+@wrong("conditioning.pad_mask", "True means a word")
+def pad_mask_inverted(lengths, L):
+    return torch.arange(L) >= lengths[:, None]
+
+
+@right("conditioning.pad_mask")
+def pad_mask_loop(lengths, L):
+    mask = torch.zeros(len(lengths), L, dtype=torch.bool)
+    for row, n in zip(mask, lengths.tolist(), strict=True):
+        row[:max(n, 1)] = True
+    return mask
+
+
+@right("conditioning.pad_mask")
+def pad_mask_additive(lengths, L):
+    words = torch.arange(L) < lengths.clamp(min=1)[:, None]
+    return torch.zeros(words.shape).masked_fill(~words, float("-inf"))
+
+
+# ---- conditioning.cross_attention ---------------------------------------------------------------
+
+@wrong("conditioning.cross_attention", "runs over the pixels")
+def attend_over_pixels(q, k, v, mask):
+    s = torch.einsum("bpd,bld->bpl", q, k) / q.shape[-1] ** 0.5
+    return s.masked_fill(~mask[:, None], -torch.inf).softmax(dim=-2).nan_to_num() @ v
+
+
+@wrong("conditioning.cross_attention", "saturates on one word")
+def attend_no_scale(q, k, v, mask):
+    return (q @ k.transpose(1, 2)).masked_fill(~mask[:, None], -1e9).softmax(-1) @ v
+
+
+@wrong("conditioning.cross_attention", "sum to less than 1")
+def attend_mask_late(q, k, v, mask):
+    a = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+    return a.masked_fill(~mask[:, None], 0) @ v
+
+
+@wrong("conditioning.cross_attention", "attends to padding")
+def attend_inverted(q, k, v, mask):
+    s = q @ k.mT * q.shape[-1] ** -0.5
+    return s.masked_fill(mask[:, None], -1e9).softmax(-1) @ v
+
+
+@wrong("conditioning.cross_attention", "e^0 = 1")
+def attend_zero_scores(q, k, v, mask):
+    return torch.where(mask[:, None], q @ k.mT / q.shape[-1] ** 0.5, 0.0).softmax(-1) @ v
+
+
+@right("conditioning.cross_attention")
+def attend_sdpa(q, k, v, mask):
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, mask[:, None])
+
+
+@right("conditioning.cross_attention")
+def attend_prescaled(q, k, v, mask):
+    a = (q / q.shape[-1] ** 0.5 @ k.mT).exp() * mask[:, None]
+    return a / a.sum(-1, keepdim=True) @ v
+
+
+# ---- conditioning.drop_captions -----------------------------------------------------------------
+
+@wrong("conditioning.drop_captions", "one coin for the whole batch")
+def drop_all_or_none(ids, null, p, u):
+    return null.expand_as(ids) if u[0] < p else ids
+
+
+@wrong("conditioning.drop_captions", "it keeps with probability p")
+def drop_kept(ids, null, p, u):
+    return torch.where((u < p)[:, None], ids, null)
+
+
+@wrong("conditioning.drop_captions", "drop whole captions")
+def drop_words(ids, null, p, u):
+    coins = torch.rand(ids.shape, generator=torch.Generator().manual_seed(0))
+    return torch.where(coins < 0.5, null, ids)
+
+
+@wrong("conditioning.drop_captions", "in place")
+def drop_in_place(ids, null, p, u):
+    ids[u < p] = null
+    return ids
+
+
+@wrong("conditioning.drop_captions", "not the null caption")
+def drop_to_zero(ids, null, p, u):
+    return ids * (u >= p)[:, None]
+
+
+@right("conditioning.drop_captions")
+def drop_indexed(ids, null, p, u):
+    out = ids.clone()
+    out[u < p] = null
+    return out
+
+
+@right("conditioning.drop_captions")
+def drop_stacked(ids, null, p, u):
+    return torch.stack([null if coin < p else row for row, coin in zip(ids, u, strict=True)])
+
+
+# ---- conditioning.cfg ---------------------------------------------------------------------------
+
+@wrong("conditioning.cfg", "swapped")
+def cfg_swapped(eps_0, eps_c, w):
+    return torch.lerp(eps_c, eps_0, w)
+
+
+@wrong("conditioning.cfg", "the other convention")
+def cfg_one_more(eps_0, eps_c, w):
+    return (1 + w) * eps_c - w * eps_0
+
+
+@wrong("conditioning.cfg", "averages the two")
+def cfg_average(eps_0, eps_c, w):
+    return (eps_0 + w * eps_c) / (w + 1)
+
+
+@wrong("conditioning.cfg", "subtract eps_0 first")
+def cfg_sum(eps_0, eps_c, w):
+    return eps_0 + w * eps_c
+
+
+@right("conditioning.cfg")
+def cfg_lerp(eps_0, eps_c, w):
+    return torch.lerp(eps_0, eps_c, w)
+
+
+@right("conditioning.cfg")
+def cfg_two_weights(eps_0, eps_c, w):
+    return w * eps_c - (w - 1) * eps_0
+
+
 # ---- scores.gaussian --------------------------------------------------------------------------
 
 @wrong("scores.gaussian", "divide by N - 1")

@@ -16,6 +16,7 @@ NAMES = [
     "predictor.exact_denoiser", "sampling.ddpm_step", "sampling.ddim_step", "sampling.timesteps",
     "sampling.dpmpp_2m_step", "latents.make_pair", "latents.damage", "latents.kl_std_normal",
     "latents.reparam", "latents.straight_through", "latents.latent_scale",
+    "conditioning.pad_mask", "conditioning.cross_attention", "conditioning.drop_captions", "conditioning.cfg",
     "scores.gaussian", "scores.frechet", "scores.kl_gauss", "scores.kid", "scores.clip_loss",
     "scores.recall_at_k",
 ]
