@@ -63,6 +63,7 @@ class StableDiffusion:
     text_encoder: Reader
     denoiser: Denoiser
     decoder: Codec
+    shape: tuple[int, ...] = (8, GRID, GRID)  # of a latent
 
     def cond(self, texts: list[str]) -> dict[str, Tensor]:
         """What the denoiser is told about the texts; [""] is what it was told without one."""
@@ -76,15 +77,14 @@ class StableDiffusion:
         return guide(self.denoiser, self.cond(texts), self.cond([negative] * len(texts)), w)
 
     def noise(self, n: int, seed: int = 0) -> Tensor:
-        """The start of n samples, (n, C, 8, 8): the same for the same seed."""
-        net = self.denoiser.net
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randn(n, net.channels, GRID, GRID, generator=generator).to(next(net.parameters()).device)
+        """The start of n samples, (n, *shape): the same for the same seed."""
+        x = torch.randn(n, *self.shape, generator=torch.Generator().manual_seed(seed))
+        return x.to(next(self.denoiser.parameters()).device)
 
     @torch.no_grad()
     def generate(self, texts: list[str], steps: int = 20, w: float = 3.0, seed: int = 0, *,
                  negative: str = "", step: Step | None = None) -> Tensor:
-        """Prompts -> pictures (len(texts), 3, 64, 64) in [-1, 1].
+        """Prompts -> pictures (len(texts), 3, H, W) in [-1, 1], here 64 x 64.
 
         The empty prompt is a valid one. Words that the text encoder does not know, in whatever script,
         and words beyond its length do not count; a warning names them.

@@ -34,7 +34,7 @@ class UNet(nn.Module):
                  cond_ch: int = 0, text: int = 0):
         super().__init__()
         self.patch, self.multiple = patch, patch * 2 ** (len(widths) - 1)
-        self.channels, self.cond_ch, self.text = channels, cond_ch, text
+        self.cond_ch, self.text = cond_ch, text
         c, here, dim = channels * patch**2, widths[0], 4 * widths[0]
         self.time = TimeEmbed(dim)
         self.level = TimeEmbed(dim) if cond_ch else None
