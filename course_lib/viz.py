@@ -159,6 +159,41 @@ def slider(draw: Callable[..., object], values: Sequence, name: str = "t"):
     return widgets.VBox([handle, image])
 
 
+def playground(draw: Callable[..., object], prompt: str, w: Sequence[float], steps: Sequence[int]):
+    """A text box, a negative text, sliders for w and steps, a seed and a button, above the picture.
+
+    draw(prompt, negative, w, steps, seed) returns a picture (3, H, W) or an (H, W, 3) array. It is
+    called at every click; what it warns of, or the error that stops it, is shown beside the button.
+    """
+    import warnings
+
+    import ipywidgets as widgets
+
+    wide = widgets.Layout(width="520px")
+    controls = [widgets.Text(prompt, description="prompt", layout=wide),
+                widgets.Text("", description="negative", placeholder="what to stay away from", layout=wide),
+                widgets.SelectionSlider(options=list(w), value=w[len(w) // 2], description="w", layout=wide),
+                widgets.SelectionSlider(options=list(steps), value=steps[-1], description="steps", layout=wide),
+                widgets.BoundedIntText(0, min=0, max=10**6, description="seed")]
+    button, note = widgets.Button(description="Draw"), widgets.Label()
+    image = widgets.Image(format="png", width=520)
+
+    def update(_=None):
+        button.disabled, note.value = True, "drawing ..."
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                image.value = _png(_array(draw(*(control.value for control in controls))), 520)
+            note.value = "; ".join(str(warning.message) for warning in caught)
+        except Exception as error:  # a widget would swallow it
+            note.value = f"{type(error).__name__}: {error}"
+        button.disabled = False
+
+    button.on_click(update)
+    update()
+    return widgets.VBox([*controls, widgets.HBox([button, note]), image])
+
+
 def _array(x) -> np.ndarray:
     return picture(x) if isinstance(x, Tensor) and x.shape[0] == 3 else np.asarray(x)
 
