@@ -128,7 +128,8 @@ def _table() -> list[dict]:
 def _pictures() -> Tensor:
     """All pictures at 64 px, uint8 (10856, 3, 64, 64), cut from the contact sheets."""
     sheets = {k: v for k, v in json.loads((FOLDER / "manifest.json").read_text()).items() if "count" in v}
-    out = torch.empty(sum(v["count"] for v in sheets.values()), 3, 64, 64, dtype=torch.uint8)
+    with torch.inference_mode(False):  # the first caller may be in that mode; what it makes is then sealed
+        out = torch.empty(sum(v["count"] for v in sheets.values()), 3, 64, 64, dtype=torch.uint8)
 
     def cut(item):
         name, entry = item

@@ -78,7 +78,8 @@ def imagenet_features(size: int = 128) -> Extractor:
 
 
 def inception_features(weights: str | Path | None = None, sha256: str = INCEPTION) -> Extractor:
-    """Inception-v3, 2,048 numbers: what every published FID is measured in. Its weights (96 MB) are not here.
+    """Inception-v3, 2,048 numbers: with them, `metrics.frechet` is the FID of the papers. The course does
+    not come with its weights (96 MB).
 
     weights: the file; by default the one that torch-fidelity or pytorch-fid once downloaded to
     `checkpoints/` in the folder of torch.hub. sha256: its hash, if it is another one than theirs.
@@ -227,7 +228,8 @@ class Inception(nn.Sequential):
     """Szegedy et al. 2016, as in FID (Heusel et al. 2017): pictures (B, 3, H, W) in [-1, 1] -> (B, 2048).
 
     It rounds them to 256 levels, as a file does, and resizes as TensorFlow 1 did: both are part of the
-    measure. So is the "max" of the last block, where the paper has a "mean".
+    measure (torchmetrics resizes otherwise, unless it is given antialias=False). So is the "max" of the last
+    block, where the paper has a "mean".
     """
 
     def __init__(self):

@@ -1,7 +1,7 @@
 """The same three parts with published weights: a Stable Diffusion 1 or 2 pipeline of Hugging Face diffusers.
 
-`adopt` takes the networks of a pipeline and leaves its loop, scheduler and guidance aside: these are
-the course's own (`systems.StableDiffusion`, `samplers.sample`, `denoiser.guide`). Needs diffusers and transformers.
+`adopt` takes the networks of a pipeline and leaves its loop, scheduler and guidance aside: these are the
+course's own (`systems.StableDiffusion`, `samplers.sample`, `denoiser.guide`). Needs diffusers, transformers.
 """
 import torch
 from torch import Tensor, nn

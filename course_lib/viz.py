@@ -172,8 +172,8 @@ def playground(draw: Callable[..., object], prompt: str, w: Sequence[float], ste
     wide = widgets.Layout(width="520px")
     controls = [widgets.Text(prompt, description="prompt", layout=wide),
                 widgets.Text("", description="negative", placeholder="what to stay away from", layout=wide),
-                widgets.SelectionSlider(options=list(w), value=w[len(w) // 2], description="w", layout=wide),
-                widgets.SelectionSlider(options=list(steps), value=steps[-1], description="steps", layout=wide),
+                *(widgets.SelectionSlider(options=v, value=v[len(v) // 2], description=name, layout=wide)
+                  for name, v in (("w", w), ("steps", steps))),
                 widgets.BoundedIntText(0, min=0, max=10**6, description="seed")]
     button, note = widgets.Button(description="Draw"), widgets.Label()
     image = widgets.Image(format="png", width=520)

@@ -279,3 +279,10 @@ def test_mixture_denoiser_without_signal_says_the_mean():
     mean = 0.25 * MIX.means[0] + 0.75 * MIX.means[1]
     torch.testing.assert_close(x0, mean.expand_as(x0))
     torch.testing.assert_close(eps, x)
+
+
+def test_the_first_call_may_be_in_inference_mode():
+    data._pictures.cache_clear()
+    with torch.inference_mode():
+        assert len(data.emoji(64, split="val"))
+    assert not data._pictures().is_inference()

@@ -10,7 +10,9 @@ import scipy.stats
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
+from torchmetrics.multimodal.clip_score import CLIPScore
 
+from course_lib import data, recipes
 from course_lib.metrics import (
     clip_score,
     cmmd,
@@ -26,6 +28,7 @@ from course_lib.metrics import (
     precision_recall,
     random_features,
 )
+from course_lib.text import Tokens
 
 
 def normal(*shape, seed=0):
@@ -169,6 +172,45 @@ def test_precision_recall_is_prdc():
     theirs = prdc.compute_prdc(real.numpy(), fake.numpy(), nearest_k=5)
     found = precision_recall(real, fake, 5)._asdict()
     assert found == pytest.approx(theirs, abs=1e-6)
+
+
+class Renamed(torch.nn.Module):
+    """Our CLIP under the names of transformers' CLIPModel and, when it is called, of its processor."""
+    config = None
+
+    def __init__(self, clip):
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, images=None, text=None, **_):
+        if text is not None:
+            return dict(zip(("input_ids", "attention_mask"), self.clip.tokenizer(text), strict=True))
+        return {"pixel_values": data.to_float(torch.stack(images))}
+
+    def get_image_features(self, x):
+        return self.clip.pictures(x)
+
+    def get_text_features(self, ids, mask):
+        return self.clip.texts(Tokens(ids, mask))
+
+
+@torch.no_grad()
+def test_clip_score_is_torchmetrics():
+    """Pair by pair, because torchmetrics cuts off at 0 only after the mean."""
+    clip, emoji = recipes.load("clip"), data.emoji(64)
+    rows = range(0, len(emoji), len(emoji) // 24)
+    pictures, captions = emoji.pictures[rows], [emoji.captions[i] for i in rows]
+    metric = CLIPScore(lambda: (Renamed(clip), Renamed(clip)))
+    for texts, least in ((captions, 50), (captions[1:] + captions[:1], 0)):
+        ours = clip_score(clip.pictures(data.to_float(pictures)), clip.texts(texts))
+        theirs = []
+        for picture, text in zip(pictures, texts, strict=True):
+            metric.reset()
+            metric.update(picture, text)
+            theirs.append(metric.compute().item())
+        assert ours.tolist() == pytest.approx(theirs, rel=1e-5, abs=1e-5)
+        assert ours.min() >= least
+    assert (ours == 0).any() and ours.mean() < 20  # the wrong captions
 
 
 # ---- Properties ----------------------------------------------------------------------------------
