@@ -17,7 +17,7 @@ from course_lib import data, metrics, recipes
 from course_lib.denoiser import guide, interval
 from course_lib.samplers import dpmpp_2m, sample
 
-SCALES, SEEDS, STEPS = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0), 3, 20
+SCALES, SEEDS, STEPS = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 14.0), 3, 12
 VARIANTS = {"plain": lambda w: (w, 0.0), "interval": lambda w: (interval(w, 0, 600), 0.0),
             "rescaled": lambda w: (w, 0.7)}
 
