@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib import data
+from course_lib import data, recipes
 from course_lib.autoencoder import KLAutoencoder
+from course_lib.classifier import labels
 from course_lib.denoiser import Denoiser, predict_x0
 from course_lib.layers import CrossAttention
 from course_lib.schedules import Cosine
@@ -166,3 +167,30 @@ def test_unreadable_words_are_named_and_the_empty_prompt_is_fine(system):
 def test_a_wrong_call_is_named(system, texts, steps, named):
     with pytest.raises(ValueError, match=named):
         system.generate(texts, steps)
+
+
+@pytest.fixture(scope="module")
+def sd64():
+    return recipes.load("sd64")
+
+
+def test_the_shipped_system_draws_combinations_that_it_never_saw(sd64):
+    """Every sixth held-out caption; on the real pictures, the classifier is right on 99, 94 and 99 %."""
+    held = data.emoji(64, split="held_out")
+    rows = range(0, len(held), 6)
+    truth = {name: v[list(rows)] for name, v in labels(held.table).items()}
+    x = sd64.generate([held.captions[i] for i in rows], steps=12, w=2.0)
+    with torch.no_grad():
+        seen = recipes.load("classifier")(x)
+    right = {name: (v.argmax(1) == truth[name]).float().mean().item() for name, v in seen.items()}
+    assert right["category"] > 0.88 and right["tone"] > 0.75 and right["style"] > 0.85, right
+
+
+@pytest.mark.parametrize(("prompt", "warned"), [
+    ("", ""), ("猫", ""), ("noto zorgle", "zorgle"), ("кот", "кот"),
+    ("red heart " * 20, "heart, red"), ("!?", "")])
+def test_every_prompt_gets_a_picture(sd64, prompt, warned, recwarn):
+    x = sd64.generate([prompt], steps=2)
+    assert x.shape == (1, 3, 64, 64) and x.isfinite().all()
+    said = " ".join(str(w.message) for w in recwarn if "cannot read" in str(w.message))
+    assert warned in said and bool(said) == bool(warned)

@@ -41,7 +41,8 @@ def test_every_control_reaches_the_function(playground):
     assert calls[1] == ("a dog", "tears", 2.0, 20, 5) and image.value != before
 
 
-@pytest.mark.parametrize(("prompt", "said"), [("odd", "odd is unknown"), ("bad", "ValueError: no such thing")])
+@pytest.mark.parametrize(("prompt", "said"), [
+    ("odd", "odd is unknown"), ("bad", "ValueError: no such thing")])
 def test_warnings_and_errors_are_shown(playground, prompt, said):
     box, _ = playground
     controls, button, note, _ = parts(box)
