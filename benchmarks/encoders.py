@@ -2,9 +2,10 @@
 
     python benchmarks/encoders.py         # about two hours on one CPU core; goes on where it stopped
 
-Seven ways to read a caption times three sizes of U-Net, 1,000 steps each of 64 latents of ae64 with their
-captions. The words reach every U-Net as vectors of 128 numbers. With one seed, all runs of one size see
-the same pictures, times, noise and dropped captions, and their U-Nets start with the same weights.
+Seven ways to read a caption times three sizes of U-Net, 800 steps each of 64 latents of ae64 with their
+captions, people only: 60 % of the pictures, and the ones whose captions combine most. The words reach every
+U-Net as vectors of 128 numbers. With one seed, all runs of one size see the same pictures, times, noise and
+dropped captions, and their U-Nets start with the same weights.
 
 bag: one learned vector a word. scratch: two transformer layers on top, learned too. MiniLM n: a frozen
 sentence encoder cut after n of its 6 layers, and a learned linear map to 128.
@@ -27,13 +28,16 @@ from course_lib.denoiser import drop, guide
 from course_lib.systems import read
 from course_lib.text import MiniLM, TextEncoder, Tokenizer, Tokens, words
 
-STEPS, BATCH, WIDTH, LENGTH, SAMPLING = 1000, 64, 128, 24, 12
-SIZES = {"small": (24, 32), "middle": (40, 56), "large": (72, 104)}
+STEPS, BATCH, WIDTH, LENGTH, SAMPLING = 800, 64, 128, 24, 10
+SIZES = {"small": (16, 24), "middle": (32, 48), "large": (56, 80)}
 ENCODERS = ("bag", "scratch", "MiniLM 0", "MiniLM 1", "MiniLM 2", "MiniLM 4", "MiniLM 6")
-SCALES = (1.0, 1.5, 2.5, 4.0, 7.0)
+SCALES = (1.0, 2.5, 4.0, 7.0)
 PATH = Path(__file__).with_suffix(".csv")
 
-emoji, held = data.emoji(64), data.emoji(64, split="held_out")
+everything, held = data.emoji(64), data.emoji(64, split="held_out")
+who = [i for i, row in enumerate(everything.table) if row["category"] == "People & Body"]
+emoji = data.Emoji(everything.pictures[who], [everything.table[i] for i in who])
+people = [i for i, row in enumerate(held.table) if row["category"] == "People & Body"]
 captions = [row["caption"] for row in emoji.table]
 known = {word for caption in captions for word in words(caption)}
 tokenizer = Tokenizer(captions, least=1, length=LENGTH)
@@ -47,8 +51,8 @@ def paraphrase(row) -> str:
     return ", ".join(filter(None, (f"{row['style']} {' '.join(new)}", tone))) if new else ""
 
 
-PROMPTS = {"held out": [(i, row["caption"]) for i, row in enumerate(held.table)],
-           "paraphrase": [(i, paraphrase(row)) for i, row in enumerate(held.table) if paraphrase(row)]}
+PROMPTS = {"held out": [(i, held.table[i]["caption"]) for i in people],
+           "paraphrase": [(i, paraphrase(held.table[i])) for i in people if paraphrase(held.table[i])]}
 
 
 def short(row) -> str:
@@ -140,10 +144,10 @@ class Judge:
 
 def plan():
     """(encoder, size, captions, seed) of every run, the decisive ones first."""
-    runs = [(e, s, "rich", 0) for s in ("large", "small") for e in ENCODERS]
-    runs.append(("scratch", "large", "short", 0))
-    for seed in (1, 2):
-        runs += [(e, s, "rich", seed) for s in ("large", "small") for e in ("bag", "scratch", "MiniLM 6")]
+    decisive = [(e, s, "rich") for s in ("large", "small") for e in ("bag", "scratch", "MiniLM 6")]
+    ladder = [(f"MiniLM {n}", s, "rich", 0) for n in (0, 2, 4, 1) for s in ("large", "small")]
+    runs = [*((*run, 0) for run in decisive), ("scratch", "large", "short", 0), *ladder]
+    runs += [(*run, seed) for seed in (1, 2) for run in decisive]
     return runs + [(e, "middle", "rich", 0) for e in ENCODERS]
 
 
@@ -153,14 +157,14 @@ def one(encoder, size, kind, seed, z, codec, judge) -> list[dict]:
     model = Told(encoder, size)
     raw, mask = listen(encoder, ["", *(captions if kind == "rich" else map(short, emoji.table))])
     torch.manual_seed(seed)
-    ticks = train.fit(model, lambda m, batch: m.loss(batch), batches(z, raw, mask), STEPS, lr=1e-3, ema=0.995)
+    ticks = train.fit(model, lambda m, batch: m.loss(batch), batches(z, raw, mask), STEPS, lr=2e-3, ema=0.99)
     model = deque(tqdm(ticks, f"{encoder}, {size}, {kind}, {seed}", STEPS), maxlen=1).pop().ema.eval()
     rows = []
     for prompts, pairs in PROMPTS.items():
         which, texts = zip(*pairs, strict=True)
         if kind == "short":  # it is asked as it was taught
             texts = [short(held.table[i]) for i in which]
-        for w in SCALES if prompts == "held out" else (2.5,):
+        for w in SCALES if prompts == "held out" else (4.0,):
             x = draw(model, listen(encoder, list(texts)), (raw[:1], mask[:1]), w, codec)
             parameters = sum(p.numel() for p in model.denoiser.parameters())
             rows.append({"encoder": encoder, "size": size, "captions": kind, "seed": seed, "prompts": prompts,
@@ -174,7 +178,7 @@ def main() -> None:
         with open(PATH, newline="") as file:
             rows = list(csv.DictReader(file))
     done = {(r["encoder"], r["size"], r["captions"], int(r["seed"] or 0)) for r in rows}
-    z, codec, judge = recipes.latents("ae64"), recipes.load("ae64"), Judge()
+    z, codec, judge = recipes.latents("ae64")[who], recipes.load("ae64"), Judge()
     if not rows:  # what the real pictures get
         rows += [{"encoder": "real", "prompts": k, **judge(data.to_float(held.pictures[which]), which)}
                  for k, pairs in PROMPTS.items() for which in [[i for i, _ in pairs]]]
