@@ -19,7 +19,7 @@ import course_lib
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
 NAMES = ["00_welcome", "01_forward_process", "02_noise_predictor", "03_sampling",
-         "04_latent_decoder"]
+         "04_latent_decoder", "05_text_conditioning", "06_fid_clip"]
 LESSONS = sorted(FOLDER.glob("*.ipynb"))
 SOLUTIONS = sorted(FOLDER.glob("solutions/*.ipynb"))
 TAGS = {"bootstrap", "exercise", "hide-input", "live", "solution", "widget",
