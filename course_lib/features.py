@@ -102,7 +102,7 @@ def read(path: Path, sha256: str, advice: str) -> dict[str, Tensor]:
     if digest != sha256:
         raise ValueError(f"{path} is not the file that the course knows (sha256 {digest[:12]}..., expected "
                          f"{sha256[:12]}...). {advice}")
-    return torch.load(path, weights_only=True, map_location="cpu")
+    return torch.load(path, weights_only=True)
 
 
 class Same(nn.Conv2d):
