@@ -3,6 +3,7 @@
     python -m course_lib.recipes faces32                     # one CPU or GPU, resumes where it stopped
     accelerate launch -m course_lib.recipes faces32          # several GPUs
     torchrun --nproc_per_node 2 -m course_lib.recipes faces32    # two processes on a CPU
+    ACCELERATE_MIXED_PRECISION=bf16 python -m course_lib.recipes sd64    # where the processor has bfloat16
 
 A recipe is one function that returns a `Recipe`: model, batches, and the numbers that `fit` needs.
 `run` trains it, saves its full state every minute under runs/, and at the end writes the averaged
@@ -147,7 +148,7 @@ def ldm64() -> Recipe:
 def sd64() -> Recipe:
     """Text to the latents of ae64; the text is read by the frozen text tower of clip."""
     batches = lambda device: captioned(data.emoji(64), latents("ae64"), load("clip"), 64, device)
-    return Recipe(latent_denoiser((96, 112), text=128), batches, steps=28_000, codec="ae64",
+    return Recipe(latent_denoiser((96, 112), text=128), batches, steps=50_000, codec="ae64",
                   loss=lambda model, batch: model.loss(batch[0], text=batch[1], mask=batch[2]),
                   assemble=lambda model: StableDiffusion(load("clip"), model, load("ae64")))
 
@@ -231,19 +232,20 @@ def run(name: str, steps: int | None = None, stop_after: float | None = None) ->
     """Train recipe `name` to the end, or for `stop_after` seconds; call again to go on.
 
     Resumes from runs/NAME.safetensors; where that is gone but a checkpoint is shipped, from the
-    shipped weights with a fresh optimizer.
+    shipped weights with a fresh optimizer, for as many steps again. The manifest counts all of them.
     """
     accelerator = Accelerator()
     plan = recipe(name)
     steps = steps or plan.steps
     model = plan.model.to(accelerator.device)
     codec = _manifest()[plan.codec]["sha256"] if plan.codec else ""
-    path, before, resume = RUNS / f"{name}{codec[:8]}.safetensors", 0.0, None
+    path, resume, before, seconds_before = RUNS / f"{name}{codec[:8]}.safetensors", None, 0, 0.0
     if path.exists():
         resume = train.read(path)
-        before = resume["seconds"].item()
+        before, seconds_before = int(resume["before"]), resume["seconds"].item()
     elif (CHECKPOINTS / f"{name}.safetensors").exists():
         train.load(CHECKPOINTS / f"{name}.safetensors", model)
+        before, seconds_before = _manifest()[name]["step"], 60 * _manifest()[name]["minutes"]
     torch.manual_seed(plan.seed + accelerator.process_index)  # other noise on every process
     ticks = train.fit(model, plan.loss, plan.batches(accelerator.device), steps, lr=plan.lr,
                       ema=plan.ema, resume=resume, accelerator=accelerator)
@@ -258,29 +260,29 @@ def run(name: str, steps: int | None = None, stop_after: float | None = None) ->
         now = time.monotonic()
         stop = stop_after is not None and now - start > stop_after
         if accelerator.is_main_process and (now - saved > 60 or stop or tick.step == steps):
-            seconds = before + now - start
-            train.save(path, {**tick.state(), "seconds": torch.tensor(seconds)})
-            _ship(name, tick, plan, steps, seconds, sum(losses) / len(losses), codec)
+            seconds = seconds_before + now - start
+            train.save(path, {**tick.state(), "before": torch.tensor(before), "seconds": torch.tensor(seconds)})
+            facts = {"step": before + tick.step, "of": before + steps, "minutes": round(seconds / 60, 1),
+                     "training_loss": round(sum(losses) / len(losses), 4),
+                     "precision": "bf16" if accelerator.mixed_precision == "bf16" else "fp32"}
+            _ship(name, tick.ema, plan, facts | ({"codec_sha256": codec} if codec else {}))
             saved = now
         if stop:
             break
 
 
-def _ship(name, tick, plan, steps, seconds, loss, codec) -> None:
+def _ship(name, model, plan, facts) -> None:
     """Write the averaged weights in half precision, then the manifest that vouches for them."""
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in tick.ema.state_dict().items()}
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     digest = train.save(CHECKPOINTS / f"{name}.safetensors", weights, recipe=name)
     path, manifest = CHECKPOINTS / "manifest.json", _manifest()
-    device = next(tick.ema.parameters()).device
+    device = next(model.parameters()).device
     machine = f"CPU, {torch.get_num_threads()} thread(s), {platform.machine()}"
     manifest[name] = {
         "what": inspect.getdoc(globals()[name]), "sha256": digest,
         "parameters": sum(v.numel() for v in weights.values()),
-        "step": tick.step, "of": steps, "lr": plan.lr, "ema": plan.ema, "seed": plan.seed,
-        "minutes": round(seconds / 60, 1), "training_loss": round(loss, 4),
+        "lr": plan.lr, "ema": plan.ema, "seed": plan.seed, **facts,
         "machine": machine if device.type == "cpu" else torch.cuda.get_device_name(device)}
-    if codec:
-        manifest[name]["codec_sha256"] = codec
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(manifest, indent=1) + "\n")
     unfinished.replace(path)

@@ -6,6 +6,7 @@ the batches that the denoiser learns from.
 """
 import random
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,10 +72,10 @@ class StableDiffusion:
         device = next(self.denoiser.parameters()).device
         return {"text": words.to(device), "mask": mask.to(device)}
 
-    def guided(self, texts: list[str], w: float = 3.0, negative: str = ""):
+    def guided(self, texts: list[str], w: float | Callable = 3.0, negative: str = "", rescale: float = 0.0):
         """The denoiser under guidance: (z_t, t) -> Pred. w = 1 follows the text alone, w = 0 only
-        `negative`, the text to stay away from; by default the empty one."""
-        return guide(self.denoiser, self.cond(texts), self.cond([negative] * len(texts)), w)
+        `negative`, the text to stay away from; by default the empty one. w and rescale as in `guide`."""
+        return guide(self.denoiser, self.cond(texts), self.cond([negative] * len(texts)), w, rescale)
 
     def noise(self, n: int, seed: int = 0) -> Tensor:
         """The start of n samples, (n, *shape): the same for the same seed."""
@@ -82,8 +83,8 @@ class StableDiffusion:
         return x.to(next(self.denoiser.parameters()).device)
 
     @torch.no_grad()
-    def generate(self, texts: list[str], steps: int = 20, w: float = 3.0, seed: int = 0, *,
-                 negative: str = "", step: Step | None = None) -> Tensor:
+    def generate(self, texts: list[str], steps: int = 20, w: float | Callable = 3.0, seed: int = 0, *,
+                 negative: str = "", rescale: float = 0.0, step: Step | None = None) -> Tensor:
         """Prompts -> pictures (len(texts), 3, H, W) in [-1, 1], here 64 x 64.
 
         The empty prompt is a valid one. Words that the text encoder does not know, in whatever script,
@@ -97,7 +98,7 @@ class StableDiffusion:
         if lost:
             warnings.warn(f"words that the text encoder cannot read: {', '.join(dict.fromkeys(lost))}",
                           stacklevel=2)
-        denoise = self.guided(texts, w, negative)
+        denoise = self.guided(texts, w, negative, rescale)
         x = self.noise(len(texts), seed)
         *_, last = sample(denoise, self.denoiser.schedule, x, steps, step or dpmpp_2m())
         return self.decoder.decode(last.x).clamp(-1, 1)

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from course_lib import data, features
-from course_lib.features import EfficientNetLite0, Extractor, imagenet_features, inception_features
+from course_lib.features import Extractor, imagenet_features, inception_features
+from course_lib.imagenet import EfficientNetLite0, Inception
 from course_lib.metrics import frechet
 
 
@@ -54,7 +55,7 @@ def test_missing_or_other_weights_are_named(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def weights():
     """With the last layer, which we do not use, and without counters of batches, which old files lack."""
-    shapes = {name.removeprefix("stem."): v.shape for name, v in features.Inception().state_dict().items()
+    shapes = {name.removeprefix("stem."): v.shape for name, v in Inception().state_dict().items()
               if not name.endswith("num_batches_tracked")}
     shapes |= {"fc.bias": torch.Size([1008]), "fc.weight": torch.Size([1008, 2048])}
     g, found = torch.Generator().manual_seed(0), {}
@@ -86,7 +87,7 @@ def test_the_inception_network_is_the_published_one(weights, saved):
     expected = [6.52485, 1.99708, 15.97703, 2.69784, 0, 0.51767, 3.2118, 1.23857, 0, 0.63236, 9.2814]
     assert found.shape == (2, 2048) and found.mean().item() == pytest.approx(4.355834, rel=1e-5)
     assert found[0, 5::186].tolist() == pytest.approx(expected, rel=1e-4)
-    features.Inception().load(weights | {"Mixed_5b.branch1x1.bn.num_batches_tracked": torch.tensor(0)})
+    Inception().load(weights | {"Mixed_5b.branch1x1.bn.num_batches_tracked": torch.tensor(0)})
 
 
 class Few(torch.nn.Module):

@@ -45,6 +45,34 @@ def test_no_checkpoint_without_an_entry():
     assert {p.stem for p in recipes.CHECKPOINTS.glob("*.safetensors")} == set(recipes._manifest())
 
 
+def test_a_run_goes_on_where_it_stopped_and_counts_all_steps(tmp_path, monkeypatch):
+    pictures = data.emoji(16, "faces")
+    tiny = lambda name: (torch.manual_seed(0), recipes.Recipe(
+        Denoiser(UNet((8,), patch=2), Cosine(), predict_x0), lambda device: pictures.batches(4), steps=3))[1]
+    monkeypatch.setattr(recipes, "recipe", tiny)
+
+    def at(place):
+        monkeypatch.setattr(recipes, "CHECKPOINTS", tmp_path / place)
+        monkeypatch.setattr(recipes, "RUNS", tmp_path / place / "runs")
+
+    def shipped():
+        entry = recipes._manifest()["faces"]
+        recipes.train.read(recipes.CHECKPOINTS / "faces.safetensors", entry["sha256"])
+        return entry
+    at("at once")
+    recipes.run("faces")
+    whole = shipped()
+    at("in two parts")
+    recipes.run("faces", stop_after=0)
+    assert (shipped()["step"], shipped()["of"]) == (1, 3)
+    recipes.run("faces")
+    assert shipped()["sha256"] == whole["sha256"], "a stop should change nothing"
+    assert (shipped()["step"], shipped()["of"], shipped()["precision"]) == (3, 3, "fp32")
+    (recipes.RUNS / "faces.safetensors").unlink()  # only what is shipped is left: the same number of steps again
+    recipes.run("faces")
+    assert (shipped()["step"], shipped()["of"]) == (6, 6)
+
+
 # ---- latents ------------------------------------------------------------------------------------
 
 @pytest.fixture
