@@ -141,7 +141,7 @@ def sr16to64_regression() -> Recipe:
 
 def ldm64() -> Recipe:
     """Unconditional latent diffusion on the latents of ae64."""
-    return Recipe(latent_denoiser((96, 128)), lambda device: latent_batches("ae64", 32, device), steps=16_000,
+    return Recipe(latent_denoiser((96, 128)), lambda device: latent_batches("ae64", 32, device), steps=35_000,
                   codec="ae64")
 
 
