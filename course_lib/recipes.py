@@ -261,7 +261,8 @@ def run(name: str, steps: int | None = None, stop_after: float | None = None) ->
         stop = stop_after is not None and now - start > stop_after
         if accelerator.is_main_process and (now - saved > 60 or stop or tick.step == steps):
             seconds = seconds_before + now - start
-            train.save(path, {**tick.state(), "before": torch.tensor(before), "seconds": torch.tensor(seconds)})
+            counts = {"before": torch.tensor(before), "seconds": torch.tensor(seconds)}
+            train.save(path, tick.state() | counts)
             facts = {"step": before + tick.step, "of": before + steps, "minutes": round(seconds / 60, 1),
                      "training_loss": round(sum(losses) / len(losses), 4),
                      "precision": "bf16" if accelerator.mixed_precision == "bf16" else "fp32"}

@@ -68,7 +68,7 @@ def test_a_run_goes_on_where_it_stopped_and_counts_all_steps(tmp_path, monkeypat
     recipes.run("faces")
     assert shipped()["sha256"] == whole["sha256"], "a stop should change nothing"
     assert (shipped()["step"], shipped()["of"], shipped()["precision"]) == (3, 3, "fp32")
-    (recipes.RUNS / "faces.safetensors").unlink()  # only what is shipped is left: the same number of steps again
+    (recipes.RUNS / "faces.safetensors").unlink()  # only what is shipped is left: as many steps again
     recipes.run("faces")
     assert (shipped()["step"], shipped()["of"]) == (6, 6)
 
