@@ -6,6 +6,7 @@
 For each of three seeds, the training pictures are cut into two halves at random. N pictures of half A, drawn
 as in training (`Emoji.weights`), are the reference. N pictures of half B give the floor, real against real;
 "real through ae64" are the same ones, encoded and decoded; and sd64 draws the captions of the same ones.
+"ldm64, autoguided" is ldm64 led away from ldm64_weak (notebook 04).
 The features are those of the emoji classifier. Models of 32 px meet real pictures that were shrunk to 32 px
 (reference "all 32"), and both are enlarged to 64 px for the classifier. faces32 meets faces, of which there
 are so few (reference "faces 32", N = 154) that its Frechet distance says little; its floor says how little.
@@ -20,6 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 from course_lib import data, features, metrics, recipes
+from course_lib.denoiser import autoguide
 from course_lib.samplers import dpmpp_2m, sample
 
 N, SEEDS, STEPS, BATCH = 1024, 3, 20, 128
@@ -29,8 +31,8 @@ SETS = {"all 64": data.emoji(64), "all 32": data.emoji(32), "faces 32": data.emo
 MODELS = {"real, all 64": ("all 64", 0, ""), "real, all 32": ("all 32", 0, ""),
           "real, faces 32": ("faces 32", 0, ""), "real through ae64": ("all 64", 0, ""),
           "faces32": ("faces 32", STEPS, ""), "all32": ("all 32", STEPS, ""), "vae64": ("all 64", 0, ""),
-          "ldm64": ("all 64", STEPS, ""), "sd64, w = 1": ("all 64", STEPS, 1.0),
-          "sd64, w = 2": ("all 64", 2 * STEPS, 2.0)}
+          "ldm64": ("all 64", STEPS, ""), "ldm64, autoguided": ("all 64", 2 * STEPS, 2.0),
+          "sd64, w = 1": ("all 64", STEPS, 1.0), "sd64, w = 2": ("all 64", 2 * STEPS, 2.0)}
 
 
 def halves(emoji: data.Emoji, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,11 +42,19 @@ def halves(emoji: data.Emoji, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(half[torch.multinomial(weights[half], min(N, len(half)), generator=g)] for half in cut[:2])
 
 
-def chain(model, shape, n: int, seed: int):
-    """n samples of an unconditional model, a batch at a time."""
+def chain(denoise, schedule, shape, n: int, seed: int):
+    """n samples without a condition, a batch at a time."""
     noise = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
     for x in tqdm(noise.split(BATCH), leave=False):
-        yield deque(sample(model, model.schedule, x, STEPS, dpmpp_2m()), maxlen=1).pop().x
+        yield deque(sample(denoise, schedule, x, STEPS, dpmpp_2m()), maxlen=1).pop().x
+
+
+@torch.inference_mode()
+def latent_diffusion(w: float, n: int, seed: int) -> torch.Tensor:
+    """n pictures of ldm64, led away from ldm64_weak with scale w; w = 1 is ldm64 alone."""
+    model, codec = recipes.load("ldm64"), recipes.load("ae64")
+    denoise = model if w == 1 else autoguide(model, recipes.load("ldm64_weak"), w)
+    return torch.cat([codec.decode(z) for z in chain(denoise, model.schedule, (8, 8, 8), n, seed)])
 
 
 @torch.inference_mode()
@@ -61,14 +71,13 @@ def draw(name: str, which: torch.Tensor, seed: int) -> torch.Tensor:
         system, texts = recipes.load("sd64"), [emoji.captions[i] for i in which.tolist()]
         return torch.cat([system.generate(texts[i:i + BATCH], STEPS, MODELS[name][2], seed=100 * seed + i)
                           for i in tqdm(range(0, n, BATCH), leave=False)])
+    if name.startswith("ldm64"):
+        return latent_diffusion(MODELS[name][2] or 1, n, seed)
     model = recipes.load(name)
     if name == "vae64":
         z = torch.randn(n, 8, 8, 8, generator=torch.Generator().manual_seed(seed))
         return torch.cat([model.decoder(part) for part in z.split(64)])
-    if name == "ldm64":
-        codec = recipes.load("ae64")
-        return torch.cat([codec.decode(z) for z in chain(model, (8, 8, 8), n, seed)])
-    return torch.cat(list(chain(model, (3, 32, 32), n, seed)))
+    return torch.cat(list(chain(model, model.schedule, (3, 32, 32), n, seed)))
 
 
 def score(name: str, seed: int, look, clip) -> dict:
@@ -83,7 +92,7 @@ def score(name: str, seed: int, look, clip) -> dict:
         distance = metrics.frechet(real, fake)
     overlap = metrics.precision_recall(real, fake)
     agreement = ""
-    if reference == "all 64" and (w or name.startswith("real")):  # whoever was given captions
+    if reference == "all 64" and name.startswith(("sd64", "real")):  # whoever was given captions
         texts = [emoji.captions[i] for i in b.tolist()]
         with torch.inference_mode():
             pairs = zip(x.split(64), (texts[i:i + 64] for i in range(0, len(x), 64)), strict=True)

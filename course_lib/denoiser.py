@@ -131,6 +131,24 @@ def guide(denoise, cond: dict, null: dict, w: float | Callable[[Tensor], float],
     return guided
 
 
+def autoguide(denoise, weaker, w: float):
+    """Guidance without a text (Karras et al. 2024, "Guiding a diffusion model with a bad version of
+    itself"): weaker + w (denoise - weaker), so w = 1 is none.
+
+    weaker: a model of the same data and the same schedule, but smaller and trained for a shorter time.
+    It makes the same kind of mistakes, only larger; away from it is away from the mistakes.
+    Returns (x_t, t) -> Pred. Raises ValueError where the schedules differ.
+    """
+    noise = [model.schedule.noise(model.schedule.grid(9)) for model in (denoise, weaker)]
+    if not torch.equal(*noise):
+        raise ValueError("both models must have learned the same schedule; theirs have noise "
+                         f"{noise[0][4]:.3f} and {noise[1][4]:.3f} half way")
+
+    def guided(x_t: Tensor, t: Tensor) -> Pred:
+        return Pred(*(torch.lerp(u, v, w) for u, v in zip(weaker(x_t, t), denoise(x_t, t), strict=True)))
+    return guided
+
+
 def interval(w: float, low: float, high: float) -> Callable[[Tensor], float]:
     """Guidance only at times low <= t <= high (Kynkäänniemi et al. 2024): early it takes variety away,
     late it changes nothing."""

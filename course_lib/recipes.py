@@ -145,6 +145,12 @@ def ldm64() -> Recipe:
                   codec="ae64")
 
 
+def ldm64_weak() -> Recipe:
+    """A far smaller ldm64, trained for a short time: the mistakes that `autoguide` leads away from."""
+    return Recipe(latent_denoiser((24, 24)), lambda device: latent_batches("ae64", 32, device), steps=3_000,
+                  lr=2e-3, codec="ae64")
+
+
 def sd64() -> Recipe:
     """Text to the latents of ae64; the text is read by the frozen text tower of clip."""
     batches = lambda device: captioned(data.emoji(64), latents("ae64"), load("clip"), 64, device)

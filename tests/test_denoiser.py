@@ -6,6 +6,7 @@ from torch import nn
 from course_lib.denoiser import (
     Denoiser,
     Pred,
+    autoguide,
     drop,
     guide,
     interval,
@@ -141,6 +142,17 @@ def test_conditions_reach_the_network_and_a_scalar_time_serves_the_batch():
     torch.testing.assert_close(model(x, torch.tensor(4), shift=2.0).x0, x + 2)
 
 
+class Sine(nn.Module):
+    """A network without weights."""
+
+    def __init__(self, frequency: float = 3.0):
+        super().__init__()
+        self.frequency = frequency
+
+    def forward(self, x, t):
+        return torch.sin(self.frequency * x)
+
+
 def test_guidance_is_a_line_through_two_predictions():
     """null + w (cond - null): w = 0 is null, w = 1 is cond, w = 2 as far again; x0 and eps agree."""
     class Net(nn.Module):
@@ -157,6 +169,20 @@ def test_guidance_is_a_line_through_two_predictions():
             torch.testing.assert_close(a, u + w * (c - u))
         s, n = model.schedule.signal(t).float(), model.schedule.noise(t).float()
         torch.testing.assert_close(s * out.x0 + n * out.eps, x)
+
+
+def test_autoguidance_leads_away_from_the_weaker_model():
+    """weaker + w (denoise - weaker): w = 0 is weaker, w = 1 is denoise, w = 3 twice as far again."""
+    strong, weaker = Denoiser(Sine(), DDPM(10)), Denoiser(Sine(2.0), DDPM(10))
+    x, t = torch.randn(5, 1, 2, 2), torch.tensor(7)
+    for w in (0.0, 1.0, 3.0):
+        out = autoguide(strong, weaker, w)(x, t)
+        for a, good, bad in zip(out, strong(x, t), weaker(x, t), strict=True):
+            torch.testing.assert_close(a, bad + w * (good - bad))
+        s, n = strong.schedule.signal(t).float(), strong.schedule.noise(t).float()
+        torch.testing.assert_close(s * out.x0 + n * out.eps, x)
+    with pytest.raises(ValueError, match="same schedule; theirs have noise"):
+        autoguide(strong, Denoiser(Sine(), Cosine(10)), 2.0)
 
 
 class Two(nn.Module):
