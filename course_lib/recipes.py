@@ -154,7 +154,7 @@ def ldm64_weak() -> Recipe:
 def sd64() -> Recipe:
     """Text to the latents of ae64; the text is read by the frozen text tower of clip."""
     batches = lambda device: captioned(data.emoji(64), latents("ae64"), load("clip"), 64, device)
-    return Recipe(latent_denoiser((96, 112), text=128), batches, steps=50_000, codec="ae64",
+    return Recipe(latent_denoiser((96, 112), text=128), batches, steps=66_000, codec="ae64",
                   loss=lambda model, batch: model.loss(batch[0], text=batch[1], mask=batch[2]),
                   assemble=lambda model: StableDiffusion(load("clip"), model, load("ae64")))
 
