@@ -105,7 +105,7 @@ class KLAutoencoder(nn.Module):
         mu, logvar = self.posterior(x)
         z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu) if self.beta else mu
         if self.training:
-            self._follow(mu.detach())
+            self._follow(mu.detach().float())  # also under bfloat16
         error = ((self.decoder(z) - x) ** 2).mean()
         return error + self.beta * kl_standard_normal(mu, logvar).mean() / x[0].numel()
 

@@ -23,6 +23,20 @@ def test_a_recipe_gives_the_same_model_twice(name):
     assert all(torch.equal(a, b) for a, b in zip(one.values(), two.values(), strict=True))
 
 
+@pytest.mark.parametrize("name", ["faces", "ae64", "vq64", "sr16to64", "sr16to64_regression", "classifier"])
+def test_a_recipe_trains_in_bfloat16_too(name):
+    plan = recipes.recipe(name)
+    torch.manual_seed(0)
+    batch, losses = next(plan.batches(None)), []
+    for enabled in (False, True):
+        torch.manual_seed(0)  # the same times and noise
+        with torch.autocast("cpu", torch.bfloat16, enabled):
+            losses.append(plan.loss(plan.model, batch))
+    losses[1].backward()
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.03)
+    assert all(p.grad.isfinite().all() for p in plan.model.parameters() if p.grad is not None)
+
+
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(ValueError, match="'codec_recipe'; there are: faces, faces32"):
         recipes.recipe("codec_recipe")
