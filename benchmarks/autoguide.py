@@ -5,9 +5,9 @@
 The reference, the features and the number of samples are those of scoreboard.py, seeds too. w = 0 is the
 weak model alone, w = 1 is ldm64 alone.
 """
-import csv
 from pathlib import Path
 
+import table
 from scoreboard import SEEDS, SETS, N, halves, latent_diffusion
 from tqdm.auto import tqdm
 
@@ -18,7 +18,7 @@ PATH = Path(__file__).with_suffix(".csv")
 
 
 def main() -> None:
-    rows = list(csv.DictReader(PATH.read_text().splitlines())) if PATH.exists() else []
+    rows = table.read(PATH)
     done = {(float(row["w"]), int(row["seed"])) for row in rows}
     look, emoji = features.emoji_features(), SETS["all 64"]
     for w, seed in tqdm([(w, seed) for w in SCALES for seed in range(SEEDS) if (w, seed) not in done]):
@@ -30,12 +30,7 @@ def main() -> None:
                      "kid": f"{metrics.kid(real, fake, subsets=1)[0]:.5f}",
                      "precision": f"{overlap.precision:.4f}", "recall": f"{overlap.recall:.4f}"})
         rows.sort(key=lambda row: (float(row["w"]), int(row["seed"])))
-        unfinished = PATH.with_suffix(".unfinished")
-        with open(unfinished, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        unfinished.replace(PATH)
+        table.write(PATH, rows)
 
 
 if __name__ == "__main__":

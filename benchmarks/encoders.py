@@ -13,10 +13,10 @@ sentence encoder cut after n of its 6 layers, and a learned linear map to 128.
 Scored with the shipped classifier and CLIP, one picture a prompt, on the captions of the held-out split and
 on paraphrases of them: style, up to three keywords that no training caption contains, skin tone.
 """
-import csv
 from collections import deque
 from pathlib import Path
 
+import table
 import torch
 from torch import nn
 from tqdm.auto import tqdm
@@ -173,10 +173,7 @@ def one(encoder, size, kind, seed, z, codec, judge) -> list[dict]:
 
 
 def main() -> None:
-    rows = []
-    if PATH.exists():
-        with open(PATH, newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows = table.read(PATH)
     done = {(r["encoder"], r["size"], r["captions"], int(r["seed"] or 0)) for r in rows}
     z, codec, judge = recipes.latents("ae64")[who], recipes.load("ae64"), Judge()
     if not rows:  # what the real pictures get
@@ -184,12 +181,7 @@ def main() -> None:
                  for k, pairs in PROMPTS.items() for which in [[i for i, _ in pairs]]]
     for run in tqdm([run for run in plan() if run not in done]):
         rows += one(*run, z, codec, judge)
-        unfinished = PATH.with_suffix(".unfinished")
-        with open(unfinished, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[-1], restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        unfinished.replace(PATH)
+        table.write(PATH, rows)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ Energy distance in random features of N samples to N real faces, for two seeds o
 and of real faces that only went through the auto-encoder: the floor under that factor.
 """
 import argparse
-import csv
 import time
 from collections import deque
 from pathlib import Path
 
+import table
 import torch
 from torch import nn
 from tqdm.auto import tqdm
@@ -123,11 +123,7 @@ def main(minutes: float) -> None:
                          "sampling_ms": f"{1000 * seconds / N:.1f}", "distance": f"{distance:.4f}",
                          "floor": f"{floor:.4f}"})
             print(rows[-1])
-    path = Path(__file__).with_suffix(".csv")
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    table.write(Path(__file__).with_suffix(".csv"), rows)
 
 
 if __name__ == "__main__":

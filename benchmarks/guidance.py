@@ -7,9 +7,9 @@ sd64 draws one picture for each caption of the held-out split, with four seeds, 
 spread of x0 restored. "stochastic" takes 40 steps of DDPM, which adds fresh noise; "40 steps" is its control,
 DPM-Solver++ again.
 """
-import csv
 from pathlib import Path
 
+import table
 import torch
 from encoders import Judge, held
 from tqdm.auto import tqdm
@@ -45,7 +45,7 @@ def main() -> None:
     system, texts = recipes.load("sd64"), [row["caption"] for row in held.table]
     features = lambda x: torch.cat([judge.classifier.features(part).detach() for part in x.split(64)])
     near = features(real)
-    rows = list(csv.DictReader(PATH.read_text().splitlines())) if PATH.exists() else []
+    rows = table.read(PATH)
     rows = rows or [{"variant": "real", **judge(real, which)}]
     done = {(row["variant"], float(row["w"]), int(row["seed"])) for row in rows[1:]}
     runs = [(variant, w, seed) for variant in WHERE for w in WHERE[variant] for seed in range(SEEDS)]
@@ -55,12 +55,7 @@ def main() -> None:
         rows.append({"variant": variant, "w": w, "seed": seed, **judge(x, which),
                      "precision": f"{overlap.precision:.4f}", "recall": f"{overlap.recall:.4f}",
                      "white": f"{(x > 0.99).float().mean():.4f}"})
-        unfinished = PATH.with_suffix(".unfinished")
-        with open(unfinished, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[-1], restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        unfinished.replace(PATH)
+        table.write(PATH, rows)
 
 
 if __name__ == "__main__":

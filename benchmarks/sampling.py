@@ -6,10 +6,10 @@ Energy distance of N samples to the training faces, in random-convolution featur
 sampler and number of network calls, over several seeds. Algorithm 2 also runs all 1,000 steps.
 Prints the figure that the course promises: 20 calls against 1,000.
 """
-import csv
 from collections import deque
 from pathlib import Path
 
+import table
 import torch
 from tqdm.auto import tqdm
 
@@ -37,11 +37,7 @@ def main() -> None:
         [last] = deque(samplers.sample(net, net.schedule, x, calls // per, step), maxlen=1)
         distance = metrics.energy_distance(metrics.random_features(last.x), real)
         rows.append({"sampler": name, "calls": calls, "seed": seed, "n": N, "distance": f"{distance:.4f}"})
-    path = Path(__file__).with_suffix(".csv")
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    table.write(Path(__file__).with_suffix(".csv"), rows)
     for name, calls in (("Algorithm 2", 1000), ("Heun", 20), ("DPM-Solver++ (2M)", 20)):
         d = torch.tensor([float(r["distance"]) for r in rows
                           if r["sampler"] == name and r["calls"] == calls])

@@ -11,12 +11,12 @@ The features are those of the emoji classifier. Models of 32 px meet real pictur
 (reference "all 32"), and both are enlarged to 64 px for the classifier. faces32 meets faces, of which there
 are so few (reference "faces 32", N = 154) that its Frechet distance says little; its floor says how little.
 """
-import csv
 import sys
 import warnings
 from collections import deque
 from pathlib import Path
 
+import table
 import torch
 from tqdm.auto import tqdm
 
@@ -104,7 +104,7 @@ def score(name: str, seed: int, look, clip) -> dict:
 
 
 def main(anew: list[str]) -> None:
-    rows = list(csv.DictReader(PATH.read_text().splitlines())) if PATH.exists() else []
+    rows = table.read(PATH)
     rows = [row for row in rows if not any(row["model"].startswith(name) for name in anew)]
     done = {(row["model"], int(row["seed"])) for row in rows}
     todo = [(name, seed) for name in MODELS for seed in range(SEEDS) if (name, seed) not in done]
@@ -112,12 +112,7 @@ def main(anew: list[str]) -> None:
     for name, seed in tqdm(todo):
         rows.append(score(name, seed, look, clip))
         rows.sort(key=lambda row: (order.index(row["model"]), int(row["seed"])))
-        unfinished = PATH.with_suffix(".unfinished")
-        with open(unfinished, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        unfinished.replace(PATH)
+        table.write(PATH, rows)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ auto-encoder for all of the minutes, whose encoder is as much wider as the U-Net
 best of five by energy distance on seed 0; only the best has two seeds more.
 """
 import argparse
-import csv
 import time
 from collections import deque
 from pathlib import Path
 
+import table
 import torch
 from factor import STEPS, N, features, through, timed
 from tqdm.auto import tqdm
@@ -87,11 +87,7 @@ def main(minutes: float) -> None:
     overlap = metrics.precision_recall(a, b)
     rows.append({"model": "real", "distance": f"{metrics.energy_distance(a, b):.4f}",
                  "precision": f"{overlap.precision:.3f}", "recall": f"{overlap.recall:.3f}"})
-    path = Path(__file__).with_suffix(".csv")
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    table.write(Path(__file__).with_suffix(".csv"), rows)
 
 
 if __name__ == "__main__":

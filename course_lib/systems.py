@@ -87,7 +87,7 @@ class StableDiffusion:
                  negative: str = "", rescale: float = 0.0, step: Step | None = None) -> Tensor:
         """Prompts -> pictures (len(texts), 3, H, W) in [-1, 1], here 64 x 64.
 
-        step: the rule of the sampler, DPM-Solver++ unless given. `ddpm` with 40 steps is slower and better.
+        step: the sampler's rule, DPM-Solver++ unless given; `ddpm` in 40 steps is slower and a little better.
         The empty prompt is a valid one. Words that the text encoder does not know, in whatever script,
         and words beyond its length do not count; a warning names them.
         """
