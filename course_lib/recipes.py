@@ -103,10 +103,8 @@ def ae64() -> Recipe:
 
 
 def vq64() -> Recipe:
-    """64 x 64 x 3 to 8 x 8 tokens and back: the pictures' alphabet of the small DALL-E.
-
-    Starts from the weights of ae64, all but the two layers at the latent, which have other shapes.
-    """
+    """64 x 64 x 3 to 8 x 8 tokens and back: the pictures' alphabet of the small DALL-E."""
+    # starts from the weights of ae64, all but the two layers at the latent, which have other shapes
     model = VQAutoencoder()
     own = model.state_dict()
     old = train.read(CHECKPOINTS / "ae64.safetensors")
@@ -245,7 +243,7 @@ def run(name: str, steps: int | None = None, stop_after: float | None = None) ->
     steps = steps or plan.steps
     model = plan.model.to(accelerator.device)
     codec = _manifest()[plan.codec]["sha256"] if plan.codec else ""
-    path, resume, before, seconds_before = RUNS / f"{name}{codec[:8]}.safetensors", None, 0, 0.0
+    path, resume, before, seconds_before, losses = RUNS / f"{name}{codec[:8]}.safetensors", None, 0, 0.0, []
     if path.exists():
         resume = train.read(path)
         before, seconds_before = int(resume["before"]), resume["seconds"].item()
@@ -258,7 +256,6 @@ def run(name: str, steps: int | None = None, stop_after: float | None = None) ->
     start = saved = time.monotonic()
     bar = tqdm(total=steps, desc=name, disable=not accelerator.is_main_process,
                initial=int(resume["step"]) if resume else 0)
-    losses = []
     for tick in ticks:
         bar.update()
         losses = [*losses[-99:], tick.loss]
