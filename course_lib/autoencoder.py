@@ -153,8 +153,12 @@ class VQAutoencoder(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, 64, 64) -> quantised latents (B, 4, 8, 8) in [-1, 1]."""
         check_pictures(x)
-        z = torch.tanh(self.encoder(x)) * self.reach
-        return (z + (z.round() - z).detach()) / self.reach  # forwards rounded, backwards z
+        return self.snap(torch.tanh(self.encoder(x)))
+
+    def snap(self, z: Tensor) -> Tensor:
+        """Any latents (B, 4, 8, 8) -> the nearest quantised ones; the gradient is that of the identity."""
+        nearest = (z.clamp(-1, 1) * self.reach).round() / self.reach
+        return z + (nearest - z).detach()
 
     def decode(self, z: Tensor) -> Tensor:
         """Quantised latents (B, 4, 8, 8) -> pictures (B, 3, 64, 64), not clipped."""
@@ -178,6 +182,29 @@ class VQAutoencoder(nn.Module):
             digits.append(ids % n)
             ids = ids // n
         return self.decode(torch.stack(digits[::-1], 1) / self.reach - 1)
+
+
+def refine(codec: Codec, x: Tensor, steps: int = 50, lr: float = 0.05, snap=lambda z: z) -> Tensor:
+    """Latents of pictures x that decode to something nearer to x than `codec.encode(x)` does.
+
+    An encoder guesses the latent in one pass. Here Adam moves that guess down the gradient of the
+    squared error, each picture's on its own, while the codec's weights stay: the decoder alone
+    decides which latent is best. `snap` keeps the latents legal where they are tokens: `vq.snap`.
+    Returns the best latents on the way, never worse than the guess. What is gained is called the
+    amortisation gap (Cremer et al. 2018; Kim et al. 2018 train with such steps).
+    """
+    best = codec.encode(x).detach()
+    z, least = best.clone().requires_grad_(), torch.full((len(x), 1, 1, 1), math.inf, device=x.device)
+    optimizer = torch.optim.Adam([z], lr)
+    for _ in range(steps + 1):
+        with torch.enable_grad():
+            legal = snap(z)
+            error = ((codec.decode(legal) - x) ** 2).mean((1, 2, 3), keepdim=True)
+            z.grad, = torch.autograd.grad(error.sum(), z)
+        better = error < least
+        best, least = torch.where(better, legal, best).detach(), torch.minimum(error, least).detach()
+        optimizer.step()
+    return best
 
 
 def check_pictures(x: Tensor) -> None:

@@ -98,6 +98,11 @@ def shift(x: Tensor, most: int = 3) -> Tensor:
     return wide[..., dy:dy + x.shape[-2], dx:dx + x.shape[-1]]
 
 
+def flip_and_shift(x: Tensor) -> Tensor:
+    """The batch of pictures (B, 3, H, W) in [-1, 1], mirrored or not, and shifted by up to 4 pixels."""
+    return shift(x.flip(3) if torch.rand(()) < 0.5 else x, most=4)
+
+
 def _read(name: str) -> Path:
     """A file of the data folder whose hash is the manifest's; an error that says what to do else."""
     path = FOLDER / name

@@ -11,6 +11,7 @@ from course_lib.autoencoder import (
     Pixels,
     VQAutoencoder,
     kl_standard_normal,
+    refine,
 )
 
 
@@ -147,6 +148,41 @@ def test_rounding_lets_the_gradient_through():
     [through] = torch.autograd.grad(z.sum(), weight)
     [smooth] = torch.autograd.grad(torch.tanh(model.encoder(x)).sum(), weight)
     assert through.abs().sum() > 0 and torch.allclose(through, smooth, rtol=1e-4, atol=1e-4)
+
+
+def test_snap_takes_the_nearest_level_and_passes_the_gradient():
+    model = build(VQAutoencoder)
+    z = (3 * normal(2, 4, 8, 8)).requires_grad_()  # also outside of [-1, 1]
+    levels = [torch.linspace(-1, 1, n) for n in model.levels]
+    for k, level in enumerate(levels):
+        gap = (model.snap(z)[:, k, ..., None] - level).abs()
+        assert gap.min(-1).values.max() < 1e-6, "on the grid"
+        assert torch.equal(gap.argmin(-1), (z[:, k, ..., None] - level).abs().argmin(-1)), "the nearest"
+    [slope] = torch.autograd.grad(model.snap(z).sum(), z)
+    assert torch.equal(slope, torch.ones_like(z))
+
+
+# ---- refined latents ----------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", [KLAutoencoder, VQAutoencoder])
+@pytest.mark.parametrize("no_grad", [False, True])
+def test_refined_latents_decode_nearer_to_the_picture(kind, no_grad):
+    model, x = build(kind), pictures()
+    snap = model.snap if kind is VQAutoencoder else lambda z: z
+    error = lambda z: ((model.decode(z) - x) ** 2).mean((1, 2, 3))
+    with torch.set_grad_enabled(not no_grad):
+        z = refine(model, x, 15, snap=snap)
+    assert (error(z) < 0.99 * error(model.encode(x))).all() and not z.requires_grad
+    assert torch.allclose(snap(z), z, atol=1e-6), "tokens stay tokens"
+    assert all(p.grad is None for p in model.parameters()), "the codec is left alone"
+
+
+def test_refined_latents_are_never_worse_than_the_guess():
+    model, x = build(KLAutoencoder), pictures()
+    assert torch.equal(refine(model, x, 0), model.encode(x))
+    error = lambda z: ((model.decode(z) - x) ** 2).mean((1, 2, 3))
+    assert (error(refine(model, x, 1)) < error(model.encode(x))).all(), "one step is one step"
+    assert (error(refine(model, x, 5, lr=100.0)) <= error(model.encode(x))).all()
 
 
 # ---- bad input ----------------------------------------------------------------------------------

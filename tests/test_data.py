@@ -286,3 +286,17 @@ def test_the_first_call_may_be_in_inference_mode():
     with torch.inference_mode():
         assert len(data.emoji(64, split="val"))
     assert not data._pictures().is_inference()
+
+
+def test_flip_and_shift_moves_whole_pictures():
+    """A mark of one pixel lands where it or its mirror image lies, moved by up to 4; each place occurs."""
+    x = torch.ones(2, 3, 64, 64)
+    x[:, :, 30, 10] = -1.0
+    torch.manual_seed(0)
+    places = set()
+    for _ in range(200):
+        y = data.flip_and_shift(x)
+        assert y.shape == x.shape and torch.equal(y[0], y[1]) and (y == -1).sum() == 6
+        places.add(tuple((y[0, 0] == -1).nonzero()[0].tolist()))
+    rows, columns = {p[0] for p in places}, {p[1] for p in places}
+    assert rows == set(range(26, 35)) and columns == set(range(6, 15)) | set(range(49, 58))
