@@ -56,13 +56,13 @@ def encoder(c_out: int, fine: int = 64, coarse: int = 128) -> nn.Module:
     (`fine` channels) and 8 x 8 (`coarse`). A straight, linear path runs beside it: alone it would
     learn what a principal component analysis of 8 x 8 squares finds, and it learns that at once."""
     return Sum(nn.Conv2d(3, c_out, 8, stride=8), nn.Sequential(
-        nn.PixelUnshuffle(4), nn.Conv2d(48, fine, 3, padding=1), ResBlock(fine, fine),
-        Down(fine, coarse), ResBlock(coarse, coarse), Attention(coarse),
+        nn.PixelUnshuffle(4), nn.Conv2d(48, fine, 3, padding=1), ResBlock(fine, fine), ResBlock(fine, fine),
+        Down(fine, coarse), ResBlock(coarse, coarse), Attention(coarse), ResBlock(coarse, coarse),
         nn.GroupNorm(8, coarse), nn.SiLU(), nn.Conv2d(coarse, c_out, 3, padding=1)))
 
 
 def decoder(c_in: int, fine: int = 64, coarse: int = 128) -> nn.Module:
-    """(B, c_in, 8, 8) -> (B, 3, 64, 64): the encoder backwards, with twice as many blocks."""
+    """(B, c_in, 8, 8) -> (B, 3, 64, 64): the encoder backwards."""
     return Sum(nn.Sequential(nn.Conv2d(c_in, 192, 1), nn.PixelShuffle(8)), nn.Sequential(
         nn.Conv2d(c_in, coarse, 3, padding=1), ResBlock(coarse, coarse), Attention(coarse),
         ResBlock(coarse, coarse), Up(coarse, fine), ResBlock(fine, fine), ResBlock(fine, fine),

@@ -99,7 +99,7 @@ def blind16() -> Recipe:
 
 def ae64() -> Recipe:
     """64 x 64 x 3 to 8 x 8 x 8 and back: the codec of every latent model."""
-    return codec_recipe(KLAutoencoder(), steps=16_000)
+    return codec_recipe(KLAutoencoder(), steps=80_000, change=data.flip_and_shift)  # first 16,000 unchanged
 
 
 def vq64() -> Recipe:
@@ -110,12 +110,12 @@ def vq64() -> Recipe:
     old = train.read(CHECKPOINTS / "ae64.safetensors")
     model.load_state_dict({k: v.float() for k, v in old.items() if k in own and v.shape == own[k].shape},
                           strict=False)
-    return codec_recipe(model, steps=18_000, change=data.flip_and_shift)  # the first 6,000 unchanged
+    return codec_recipe(model, steps=60_000, change=data.flip_and_shift)  # the first 6,000 unchanged
 
 
 def vae64() -> Recipe:
     """A classic VAE: the same auto-encoder with so large a beta that noise can be decoded."""
-    return codec_recipe(KLAutoencoder(beta=10), steps=8_000)
+    return codec_recipe(KLAutoencoder(beta=10), steps=10_000)
 
 
 def sr16to64() -> Recipe:
@@ -139,7 +139,7 @@ def sr16to64_regression() -> Recipe:
 
 def ldm64() -> Recipe:
     """Unconditional latent diffusion on the latents of ae64."""
-    return Recipe(latent_denoiser((96, 128)), lambda device: latent_batches("ae64", 32, device), steps=35_000,
+    return Recipe(latent_denoiser((96, 128)), lambda device: latent_batches("ae64", 32, device), steps=61_000,
                   codec="ae64")
 
 
@@ -152,7 +152,7 @@ def ldm64_weak() -> Recipe:
 def sd64() -> Recipe:
     """Text to the latents of ae64; the text is read by the frozen text tower of clip."""
     batches = lambda device: captioned(data.emoji(64), latents("ae64"), load("clip"), 64, device)
-    return Recipe(latent_denoiser((96, 112), text=128), batches, steps=66_000, codec="ae64",
+    return Recipe(latent_denoiser((96, 112), text=128), batches, steps=80_000, codec="ae64",
                   loss=lambda model, batch: model.loss(batch[0], text=batch[1], mask=batch[2]),
                   assemble=lambda model: StableDiffusion(load("clip"), model, load("ae64")))
 
