@@ -147,8 +147,9 @@ class VQAutoencoder(nn.Module):
         return math.prod(self.levels)
 
     def loss(self, x: Tensor) -> Tensor:
-        """Mean squared error of the picture that comes back, ()."""
-        return ((self.decode(self.encode(x)) - x) ** 2).mean()
+        """Mean of ln(squared error of each picture that comes back), (): times -10 / ln 10 it is the mean
+        PSNR but for a constant, the very figure that we report. An error of 0 would give -inf."""
+        return ((self.decode(self.encode(x)) - x) ** 2).mean((1, 2, 3)).log().mean()
 
     def encode(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, 64, 64) -> quantised latents (B, 4, 8, 8) in [-1, 1]."""
@@ -165,9 +166,14 @@ class VQAutoencoder(nn.Module):
         check_latents(z, len(self.levels))
         return self.decoder(z)
 
-    def tokens(self, x: Tensor) -> Tensor:
-        """Pictures (B, 3, 64, 64) -> tokens (B, 8, 8), int64 in 0 .. codes - 1."""
-        digits = ((self.encode(x) + 1) * self.reach).round().long()  # each 0 .. level - 1
+    def tokens(self, x: Tensor, search: int = 0) -> Tensor:
+        """Pictures (B, 3, 64, 64) -> tokens (B, 8, 8), int64 in 0 .. codes - 1.
+
+        search: so many steps of `refine` look for better tokens than the encoder's; whoever decodes
+        them need not know.
+        """
+        z = refine(self, x, search, snap=self.snap) if search else self.encode(x)
+        digits = ((z + 1) * self.reach).round().long()  # each 0 .. level - 1
         ids = torch.zeros_like(digits[:, 0])
         for digit, n in zip(digits.unbind(1), self.levels, strict=True):
             ids = ids * n + digit
@@ -184,6 +190,7 @@ class VQAutoencoder(nn.Module):
         return self.decode(torch.stack(digits[::-1], 1) / self.reach - 1)
 
 
+@torch.inference_mode(False)  # it needs gradients, wherever it is called
 def refine(codec: Codec, x: Tensor, steps: int = 50, lr: float = 0.05, snap=lambda z: z) -> Tensor:
     """Latents of pictures x that decode to something nearer to x than `codec.encode(x)` does.
 
@@ -193,6 +200,7 @@ def refine(codec: Codec, x: Tensor, steps: int = 50, lr: float = 0.05, snap=lamb
     Returns the best latents on the way, never worse than the guess. What is gained is called the
     amortisation gap (Cremer et al. 2018; Kim et al. 2018 train with such steps).
     """
+    x = x.clone()  # one that was made in inference mode cannot take part in a gradient
     best = codec.encode(x).detach()
     z, least = best.clone().requires_grad_(), torch.full((len(x), 1, 1, 1), math.inf, device=x.device)
     optimizer = torch.optim.Adam([z], lr)

@@ -1,5 +1,6 @@
 """The auto-encoders: what goes in comes back, the loss is the bound, tokens are a bijection."""
 import copy
+import math
 
 import pytest
 import torch
@@ -162,16 +163,33 @@ def test_snap_takes_the_nearest_level_and_passes_the_gradient():
     assert torch.equal(slope, torch.ones_like(z))
 
 
+def test_the_loss_of_tokens_is_the_psnr_turned_over():
+    model, x = build(VQAutoencoder), pictures()
+    error = ((model.decode(model.encode(x)) - x) ** 2).mean((1, 2, 3))
+    psnr = 10 * torch.log10(2**2 / error)  # pictures span 2, from -1 to 1
+    assert torch.allclose(10 * math.log10(4) - 10 / math.log(10) * model.loss(x), psnr.mean(), rtol=1e-5)
+
+
+def test_searched_tokens_decode_nearer_to_the_picture():
+    model, x = build(VQAutoencoder), pictures()
+    error = lambda ids: ((model.decode_tokens(ids) - x) ** 2).mean((1, 2, 3))
+    guess, found = model.tokens(x), model.tokens(x, search=15)
+    assert found.dtype == torch.int64 and found.shape == guess.shape
+    assert (error(found) < 0.99 * error(guess)).all()
+
+
 # ---- refined latents ----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kind", [KLAutoencoder, VQAutoencoder])
-@pytest.mark.parametrize("no_grad", [False, True])
-def test_refined_latents_decode_nearer_to_the_picture(kind, no_grad):
-    model, x = build(kind), pictures()
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_refined_latents_decode_nearer_to_the_picture(kind, mode):
+    model = build(kind)
     snap = model.snap if kind is VQAutoencoder else lambda z: z
     error = lambda z: ((model.decode(z) - x) ** 2).mean((1, 2, 3))
-    with torch.set_grad_enabled(not no_grad):
+    with mode():
+        x = pictures()
         z = refine(model, x, 15, snap=snap)
+    x = x.clone()
     assert (error(z) < 0.99 * error(model.encode(x))).all() and not z.requires_grad
     assert torch.allclose(snap(z), z, atol=1e-6), "tokens stay tokens"
     assert all(p.grad is None for p in model.parameters()), "the codec is left alone"
