@@ -1,6 +1,6 @@
 """How near copies by ae64 and vq64 come to new pictures. Writes benchmarks/codecs.csv; notebook 04 prints it.
 
-    python benchmarks/codecs.py      # about six minutes on two CPU cores
+    python benchmarks/codecs.py      # about five minutes on one CPU core
 
 All pictures of the validation split, their concepts new to both codecs. search = 0 is one pass of the
 encoder; beyond, so many steps of `autoencoder.refine` follow, which leave the decoder as it is. For vq64 the
