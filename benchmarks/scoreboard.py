@@ -6,7 +6,7 @@
 For each of three seeds, the training pictures are cut into two halves at random. N pictures of half A, drawn
 as in training (`Emoji.weights`), are the reference. N pictures of half B give the floor, real against real;
 "real through ae64" are the same ones, encoded and decoded; and sd64 draws the captions of the same ones.
-"ldm64, autoguided" is ldm64 led away from ldm64_weak (notebook 04).
+ldm64 draws its groups by their shares; "ldm64, autoguided" is led away from ldm64_weak (notebook 04).
 The features are those of the emoji classifier. Models of 32 px meet real pictures that were shrunk to 32 px
 (reference "all 32"), and both are enlarged to 64 px for the classifier. faces32 meets faces, of which there
 are so few (reference "faces 32", N = 154) that its Frechet distance says little; its floor says how little.
@@ -14,6 +14,7 @@ are so few (reference "faces 32", N = 154) that its Frechet distance says little
 import sys
 import warnings
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 import table
@@ -31,7 +32,7 @@ SETS = {"all 64": data.emoji(64), "all 32": data.emoji(32), "faces 32": data.emo
 MODELS = {"real, all 64": ("all 64", 0, ""), "real, all 32": ("all 32", 0, ""),
           "real, faces 32": ("faces 32", 0, ""), "real through ae64": ("all 64", 0, ""),
           "faces32": ("faces 32", STEPS, ""), "all32": ("all 32", STEPS, ""), "vae64": ("all 64", 0, ""),
-          "ldm64": ("all 64", STEPS, ""), "ldm64, autoguided": ("all 64", 2 * STEPS, 2.0),
+          "ldm64": ("all 64", STEPS, ""), "ldm64, autoguided": ("all 64", 2 * STEPS, 1.5),
           "sd64, w = 1": ("all 64", STEPS, 1.0), "sd64, w = 2": ("all 64", 2 * STEPS, 2.0)}
 
 
@@ -42,19 +43,22 @@ def halves(emoji: data.Emoji, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(half[torch.multinomial(weights[half], min(N, len(half)), generator=g)] for half in cut[:2])
 
 
-def chain(denoise, schedule, shape, n: int, seed: int):
-    """n samples without a condition, a batch at a time."""
-    noise = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
-    for x in tqdm(noise.split(BATCH), leave=False):
-        yield deque(sample(denoise, schedule, x, STEPS, dpmpp_2m()), maxlen=1).pop().x
+def finish(denoise, schedule, noise: torch.Tensor) -> torch.Tensor:
+    """The ends of the chains that begin at this noise."""
+    return deque(sample(denoise, schedule, noise, STEPS, dpmpp_2m()), maxlen=1).pop().x
 
 
 @torch.inference_mode()
 def latent_diffusion(w: float, n: int, seed: int) -> torch.Tensor:
     """n pictures of ldm64, led away from ldm64_weak with scale w; w = 1 is ldm64 alone."""
-    model, codec = recipes.load("ldm64"), recipes.load("ae64")
-    denoise = model if w == 1 else autoguide(model, recipes.load("ldm64_weak"), w)
-    return torch.cat([codec.decode(z) for z in chain(denoise, model.schedule, (8, 8, 8), n, seed)])
+    model, weak, codec = (recipes.load(name) for name in ("ldm64", "ldm64_weak", "ae64"))
+    g, out = torch.Generator().manual_seed(seed), []
+    noise = torch.randn(n, 8, 8, 8, generator=g)
+    groups = torch.multinomial(model.net.share, n, replacement=True, generator=g)
+    for x, label in tqdm(list(zip(noise.split(BATCH), groups.split(BATCH), strict=True)), leave=False):
+        denoise = partial(model, label=label) if w == 1 else autoguide(model, weak, w, label=label)
+        out.append(codec.decode(finish(denoise, model.schedule, x)))
+    return torch.cat(out)
 
 
 @torch.inference_mode()
@@ -77,7 +81,8 @@ def draw(name: str, which: torch.Tensor, seed: int) -> torch.Tensor:
     if name == "vae64":
         z = torch.randn(n, 8, 8, 8, generator=torch.Generator().manual_seed(seed))
         return torch.cat([model.decoder(part) for part in z.split(64)])
-    return torch.cat(list(chain(model, model.schedule, (3, 32, 32), n, seed)))
+    noise = torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    return torch.cat([finish(model, model.schedule, x) for x in tqdm(noise.split(BATCH), leave=False)])
 
 
 def score(name: str, seed: int, look, clip) -> dict:

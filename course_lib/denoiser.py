@@ -131,12 +131,13 @@ def guide(denoise, cond: dict, null: dict, w: float | Callable[[Tensor], float],
     return guided
 
 
-def autoguide(denoise, weaker, w: float):
+def autoguide(denoise, weaker, w: float, **cond):
     """Guidance without a text (Karras et al. 2024, "Guiding a diffusion model with a bad version of
     itself"): weaker + w (denoise - weaker), so w = 1 is none.
 
     weaker: a model of the same data and the same schedule, but smaller and trained for a shorter time.
-    It makes the same kind of mistakes, only larger; away from it is away from the mistakes.
+    It makes the same kind of mistakes, only larger; away from it is away from the mistakes. cond: tensors
+    (B, ...) that only `denoise` is told; then the way also leads to what they ask for.
     Returns (x_t, t) -> Pred. Raises ValueError where the schedules differ.
     """
     noise = [model.schedule.noise(model.schedule.grid(9)) for model in (denoise, weaker)]
@@ -145,7 +146,8 @@ def autoguide(denoise, weaker, w: float):
                          f"{noise[0][4]:.3f} and {noise[1][4]:.3f} half way")
 
     def guided(x_t: Tensor, t: Tensor) -> Pred:
-        return Pred(*(torch.lerp(u, v, w) for u, v in zip(weaker(x_t, t), denoise(x_t, t), strict=True)))
+        weak, strong = weaker(x_t, t), denoise(x_t, t, **cond)
+        return Pred(*(torch.lerp(u, v, w) for u, v in zip(weak, strong, strict=True)))
     return guided
 
 

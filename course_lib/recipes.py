@@ -27,7 +27,8 @@ from . import data, train
 from .autoencoder import KLAutoencoder, VQAutoencoder
 from .classifier import Classifier, labelled
 from .clip import CLIP, pairs
-from .denoiser import Denoiser, augment, predict_eps, predict_x0
+from .denoiser import Denoiser, augment, drop, predict_eps, predict_x0
+from .groups import directions, kmeans
 from .schedules import Cosine
 from .systems import StableDiffusion, captioned
 from .text import Tokenizer
@@ -52,16 +53,16 @@ class Recipe:
     assemble: Callable[[nn.Module], object] = lambda model: model
 
 
-def picture_denoiser(widths=(96, 128), patch: int = 4) -> Denoiser:
+def picture_denoiser(widths=(96, 128), patch: int = 4, **more) -> Denoiser:
     """A U-Net that outputs the clean picture; the loss is that of the noise it implies, with its
-    weight SNR_t capped at 5 (Hang et al. 2023)."""
-    return Denoiser(UNet(widths, patch=patch), Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
-
-
-def latent_denoiser(widths, text: int = 0) -> Denoiser:
-    """The same for 8 x 8 x 8 latents; text: width of the words' vectors that it reads."""
-    net = UNet(widths, channels=8, text=text)
+    weight SNR_t capped at 5 (Hang et al. 2023). more: what else `UNet` takes."""
+    net = UNet(widths, patch=patch, **more)
     return Denoiser(net, Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
+
+
+def latent_denoiser(widths, **more) -> Denoiser:
+    """The same for 8 x 8 x 8 latents."""
+    return picture_denoiser(widths, patch=1, channels=8, **more)
 
 
 def faces() -> Recipe:
@@ -123,10 +124,8 @@ def sr16to64() -> Recipe:
     def loss(model, x):
         level = 0.5 * torch.rand(len(x), device=x.device)
         return model.loss(x, low_res=augment(data.shrink(x, 4), level), aug_level=level)
-
-    net = UNet((48, 96), patch=4, cond_ch=3)
-    model = Denoiser(net, Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
-    return Recipe(model, lambda device: data.emoji(64).batches(16, device), steps=6_000, loss=loss)
+    return Recipe(picture_denoiser((48, 96), cond_ch=3), lambda device: data.emoji(64).batches(16, device),
+                  steps=6_000, loss=loss)
 
 
 def sr16to64_regression() -> Recipe:
@@ -138,9 +137,14 @@ def sr16to64_regression() -> Recipe:
 
 
 def ldm64() -> Recipe:
-    """Unconditional latent diffusion on the latents of ae64."""
-    return Recipe(latent_denoiser((96, 128)), lambda device: latent_batches("ae64", 32, device), steps=61_000,
-                  codec="ae64")
+    """Latent diffusion on the latents of ae64, told which of 512 groups of look-alikes to draw."""
+    model = latent_denoiser((96, 128), groups=512)
+    def batches(device):  # the shares stay with the weights: so often is each group to be drawn
+        group, model.net.share[:] = kmeans(directions(latents("ae64")), data.emoji(64).weights(), 512)
+        return latent_batches("ae64", 64, device, group)
+    # shipped: the same step as a CUDA graph on a GPU, each group's vector started at its mean direction
+    return Recipe(model, batches, steps=55_000, codec="ae64",
+                  loss=lambda model, batch: model.loss(batch[0], label=drop(batch[1], model.net.groups, 0.1)))
 
 
 def ldm64_weak() -> Recipe:
@@ -157,11 +161,11 @@ def sd64() -> Recipe:
                   assemble=lambda model: StableDiffusion(load("clip"), model, load("ae64")))
 
 
-def latent_batches(codec: str, n: int, device=None) -> Iterator[torch.Tensor]:
-    """Endless batches of n scaled latents of training pictures, drawn as `Emoji.batches` draws."""
+def latent_batches(codec: str, n: int, device=None, label=None) -> Iterator:
+    """Endless batches of n scaled latents, drawn as `Emoji.batches` draws; with labels, if given as (N,)."""
     z = latents(codec).to(device)
     for i in data.emoji(64).draws(n):
-        yield z[i.to(device)]
+        yield z[i.to(device)] if label is None else (z[i.to(device)], label[i].to(device))
 
 
 def latents(codec: str, split: str = "train") -> torch.Tensor:
@@ -179,8 +183,7 @@ def latents(codec: str, split: str = "train") -> torch.Tensor:
             z = torch.cat([model.encode(data.to_float(x)) for x in
                            tqdm(everything.pictures.split(64), desc=f"latents of {codec}")])
         train.save(path, {"latents": z})
-    keep = [split in ("all", row["split"]) for row in everything.table]
-    return train.read(path)["latents"][torch.tensor(keep)]
+    return train.read(path)["latents"][torch.tensor([split in ("all", r["split"]) for r in everything.table])]
 
 
 def codec_recipe(model: nn.Module, steps: int, change=lambda x: x) -> Recipe:
@@ -201,8 +204,7 @@ def clip() -> Recipe:
 
 def tokenizer() -> Tokenizer:
     """The tokenizer of every text model: all words of the training split's texts."""
-    columns = "caption", "keywords", "chinese"
-    return Tokenizer(row[c] for row in data.emoji(64).table for c in columns)
+    return Tokenizer(row[c] for row in data.emoji(64).table for c in ("caption", "keywords", "chinese"))
 
 
 def recipe(name: str) -> Recipe:
@@ -238,10 +240,8 @@ def run(name: str, steps: int | None = None, stop_after: float | None = None) ->
     Resumes from runs/NAME.safetensors; where that is gone but a checkpoint is shipped, from the
     shipped weights with a fresh optimizer, for as many steps again. The manifest counts all of them.
     """
-    accelerator = Accelerator()
-    plan = recipe(name)
-    steps = steps or plan.steps
-    model = plan.model.to(accelerator.device)
+    accelerator, plan = Accelerator(), recipe(name)
+    model, steps = plan.model.to(accelerator.device), steps or plan.steps
     codec = _manifest()[plan.codec]["sha256"] if plan.codec else ""
     path, resume, before, seconds_before, losses = RUNS / f"{name}{codec[:8]}.safetensors", None, 0, 0.0, []
     if path.exists():

@@ -28,17 +28,24 @@ class UNet(nn.Module):
     text > 0: a network that reads. text (B, L, text) holds one vector a word, mask (B, L) is True for words
     and False for padding. Their mean joins the time embedding: what the picture is about. After every
     ResBlock each position looks at the words themselves: which word concerns it (Rombach et al. 2022).
+
+    groups > 0: a network that is told which of so many groups the picture belongs to, label (B,) in
+    0 .. groups - 1; the number `groups`, or no label at all, says nothing. Each group has a learned vector
+    that joins the time embedding. `share`: how often each group occurs, (groups,), kept with the weights.
     """
 
     def __init__(self, widths=(32, 64), blocks: int = 1, patch: int = 1, channels: int = 3,
-                 cond_ch: int = 0, text: int = 0):
+                 cond_ch: int = 0, text: int = 0, groups: int = 0):
         super().__init__()
         self.patch, self.multiple = patch, patch * 2 ** (len(widths) - 1)
-        self.cond_ch, self.text = cond_ch, text
+        self.cond_ch, self.text, self.groups = cond_ch, text, groups
         c, here, dim = channels * patch**2, widths[0], 4 * widths[0]
         self.time = TimeEmbed(dim)
         self.level = TimeEmbed(dim) if cond_ch else None
         self.topic = nn.Linear(text, dim) if text else None
+        if groups:
+            self.table, self.label = nn.Embedding(groups + 1, 64), zero(nn.Linear(64, dim))
+            self.register_buffer("share", torch.full((groups,), 1 / groups))
         block = partial(TextBlock, text=text) if text else ResBlock
         self.first = nn.Conv2d(c + cond_ch, here, 3, padding=1)
         self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [here]
@@ -59,7 +66,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, low_res: Tensor | None = None,
                 aug_level: Tensor | None = None, text: Tensor | None = None,
-                mask: Tensor | None = None) -> Tensor:
+                mask: Tensor | None = None, label: Tensor | None = None) -> Tensor:
         if x.shape[-2] % self.multiple or x.shape[-1] % self.multiple:
             raise ValueError(f"H and W must be multiples of {self.multiple}: {tuple(x.shape)}")
         emb = self.time(t)
@@ -68,6 +75,8 @@ class UNet(nn.Module):
             self._check(x, low_res, aug_level)
             emb = emb + self.level(1000 * aug_level)
             x = torch.cat([x, low_res], dim=1)
+        if self.groups:
+            emb = emb + self.label(self.table(self._checked(label, x)))
         if self.text:
             self._check_text(x, text, mask)
             emb = emb + self.topic(masked_mean(text, mask))
@@ -92,6 +101,14 @@ class UNet(nn.Module):
             raise ValueError(f"low_res must be {expected}, given {given}")
         if aug_level is None or aug_level.shape != (len(x),):
             raise ValueError(f"aug_level must be ({len(x)},), the noise on each small picture in 0 .. 1")
+
+    def _checked(self, label, x):
+        label = torch.full((len(x),), self.groups, device=x.device) if label is None else label
+        if (label.shape != (len(x),) or label.dtype != torch.long
+                or not 0 <= label.min() <= label.max() <= self.groups):
+            raise ValueError(f"label must be {len(x)} whole numbers in 0 .. {self.groups} (no group), "
+                             f"given {label.dtype} {tuple(label.shape)} in [{label.min()}, {label.max()}]")
+        return label
 
     def _check_text(self, x, text, mask):
         if text is None or text.ndim != 3 or (len(text), text.shape[2]) != (len(x), self.text):

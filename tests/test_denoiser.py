@@ -181,6 +181,13 @@ def test_autoguidance_leads_away_from_the_weaker_model():
             torch.testing.assert_close(a, bad + w * (good - bad))
         s, n = strong.schedule.signal(t).float(), strong.schedule.noise(t).float()
         torch.testing.assert_close(s * out.x0 + n * out.eps, x)
+    class Told(Sine):
+        def forward(self, x, t, c):
+            return super().forward(x, t) + like(c, x)
+
+    told, c = Denoiser(Told(), DDPM(10)), torch.arange(5.0)
+    torch.testing.assert_close(autoguide(told, weaker, 2.0, c=c)(x, t).x0,
+                               2 * told(x, t, c=c).x0 - weaker(x, t).x0)  # only the strong one is told
     with pytest.raises(ValueError, match="same schedule; theirs have noise"):
         autoguide(strong, Denoiser(Sine(), Cosine(10)), 2.0)
 
