@@ -11,14 +11,19 @@ import sys
 
 RUNS = 5
 CODE = """
-import resource, sys, time
+import sys, time
 from course_lib.data import emoji
 times = []
 for _ in range(2):
     start = time.perf_counter()
     e = emoji(int(sys.argv[1]), split="all")
     times.append(time.perf_counter() - start)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+if sys.platform == "win32":
+    import psutil
+    peak = psutil.Process().memory_info().peak_wset / 2**30
+else:
+    import resource
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 print(*times, peak)
 """
 

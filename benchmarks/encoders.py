@@ -22,11 +22,11 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from course_lib import data, metrics, recipes, samplers, train
-from course_lib.classifier import labels
-from course_lib.clip import keywords
-from course_lib.denoiser import drop, guide
-from course_lib.systems import read
-from course_lib.text import MiniLM, TextEncoder, Tokenizer, Tokens, words
+from course_lib.captions import keywords
+from course_lib.guidance import drop, guide
+from course_lib.nets.classifier import labels
+from course_lib.nets.text import MiniLM, TextTransformer, Tokenizer, Tokens, words
+from course_lib.systems.prompts import encode
 
 STEPS, BATCH, WIDTH, LENGTH, SAMPLING = 800, 64, 128, 24, 10
 SIZES = {"small": (16, 24), "middle": (32, 48), "large": (56, 80)}
@@ -61,21 +61,23 @@ def short(row) -> str:
 
 
 class Ears(nn.Module):
-    """What is learned of an encoder: (raw, mask) of `listen` -> words (B, L, 128), mask."""
+    """What is learned of an encoder: (raw, mask) of `listen` -> {"words": (B, L, 128), "mask": (B, L)}."""
 
     def __init__(self, name: str):
         super().__init__()
         self.frozen = name.startswith("MiniLM")
-        self.net = nn.Linear(MiniLM.width, WIDTH) if self.frozen else TextEncoder(
+        self.net = nn.Linear(MiniLM.width, WIDTH) if self.frozen else TextTransformer(
             len(tokenizer), WIDTH, depth=2 * (name == "scratch"), length=LENGTH)
 
     def forward(self, raw, mask):
-        return (self.net(raw) if self.frozen else self.net(Tokens(raw, mask))[0]), mask
+        return {"words": self.net(raw) if self.frozen else self.net(Tokens(raw, mask))[0], "mask": mask}
 
 
 def listen(name: str, texts: list[str]):
     """What is computed once for each text: MiniLM's words or token numbers, and the mask."""
-    return read(MiniLM(int(name[-1]), LENGTH), texts) if name.startswith("MiniLM") else tokenizer(texts)
+    if name.startswith("MiniLM"):
+        return tuple(encode(MiniLM(int(name[-1]), LENGTH), texts).values())
+    return tokenizer(texts)
 
 
 class Told(nn.Module):
@@ -83,13 +85,12 @@ class Told(nn.Module):
 
     def __init__(self, name: str, size: str):
         super().__init__()
-        self.denoiser = recipes.latent_denoiser(SIZES[size], text=WIDTH)  # first, so that all start equal
+        self.denoiser = recipes.latent_denoiser(SIZES[size], words=WIDTH)  # first, so that all start equal
         self.ears = Ears(name)
 
     def loss(self, batch):
         z, raw, mask = batch
-        text, mask = self.ears(raw, mask)
-        return self.denoiser.loss(z, text=text, mask=mask)
+        return self.denoiser.loss(z, **self.ears(raw, mask))
 
 
 def batches(z, raw, mask):
@@ -105,11 +106,10 @@ def draw(model, heard, nothing, w: float, codec):
     x = torch.randn(len(heard[0]), 8, 8, 8, generator=torch.Generator().manual_seed(0))
     parts = []
     for raw, mask, noise in zip(*(part.split(128) for part in (*heard, x)), strict=True):
-        told = dict(zip(("text", "mask"), model.ears(raw, mask), strict=True))
         blank = model.ears(*(part.expand(len(raw), *part.shape[1:]) for part in nothing))
-        denoise = guide(model.denoiser, told, dict(zip(("text", "mask"), blank, strict=True)), w)
-        chain = samplers.sample(denoise, model.denoiser.schedule, noise, SAMPLING, samplers.dpmpp_2m())
-        parts.append(codec.decode(deque(chain, maxlen=1).pop().x).clamp(-1, 1))
+        denoise = guide(model.denoiser, model.ears(raw, mask), blank, w)
+        z = samplers.draw(denoise, denoise.schedule, noise, SAMPLING, samplers.dpmpp_2m())
+        parts.append(codec.decode(z).clamp(-1, 1))
     return torch.cat(parts)
 
 

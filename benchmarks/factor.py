@@ -19,11 +19,11 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from course_lib import data, metrics, samplers, train
-from course_lib.autoencoder import Sum
 from course_lib.denoiser import Denoiser, predict_eps, predict_x0
-from course_lib.layers import Attention, ResBlock
+from course_lib.nets.autoencoder import Parallel
+from course_lib.nets.layers import Attention, ResBlock
+from course_lib.nets.unet import UNet
 from course_lib.schedules import Cosine
-from course_lib.unet import UNet
 
 CHANNELS = {1: 3, 2: 3, 4: 4, 8: 8}  # of the latent: 12,288, 3,072, 1,024 and 512 numbers
 WIDTH = {2: 32, 4: 64, 8: 128}  # of the auto-encoder's blocks: wider where there are fewer positions
@@ -38,7 +38,7 @@ class Squeeze(nn.Module):
         c, w = CHANNELS[f], WIDTH[f]
         middle = lambda: [ResBlock(w, w), Attention(w) if f == 8 else ResBlock(w, w)]
         head = lambda out: [nn.GroupNorm(8, w), nn.SiLU(), nn.Conv2d(w, out, 3, padding=1)]
-        self.encode = Sum(nn.Conv2d(3, c, f, stride=f), nn.Sequential(
+        self.encode = Parallel(nn.Conv2d(3, c, f, stride=f), nn.Sequential(
             nn.PixelUnshuffle(f), nn.Conv2d(3 * f * f, w, 3, padding=1), *middle(), *head(c)))
         self.decode = nn.Sequential(nn.Conv2d(c, w, 3, padding=1), *middle(), *middle(),
                                     *head(3 * f * f), nn.PixelShuffle(f))
@@ -90,9 +90,9 @@ class Scaled:
 def draw(model, space, seed):
     """N pictures by STEPS steps of DPM-Solver++ (2M), and the seconds that they took."""
     noise = torch.randn(N, *space.z.shape[1:], generator=torch.Generator().manual_seed(seed))
-    chain = lambda x: samplers.sample(model, model.schedule, x, STEPS, samplers.dpmpp_2m())
+    finish = lambda x: samplers.draw(model, model.schedule, x, STEPS, samplers.dpmpp_2m())
     start = time.monotonic()
-    pictures = through(lambda x: space.decode(deque(chain(x), maxlen=1).pop().x), noise)
+    pictures = through(lambda x: space.decode(finish(x)), noise)
     return pictures, time.monotonic() - start
 
 

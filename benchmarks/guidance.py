@@ -15,7 +15,7 @@ from encoders import Judge, held
 from tqdm.auto import tqdm
 
 from course_lib import data, metrics, recipes
-from course_lib.denoiser import interval
+from course_lib.guidance import interval
 from course_lib.samplers import ddpm
 
 SCALES, SEEDS = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 14.0), 4

@@ -5,7 +5,7 @@
 Both train in the same loop (`train.fit`: AdamW, warm-up, cosine decay, EMA) on the same pictures
 and make samples with the same sampler and 35 network calls. What differs:
 
-- course: `recipes.faces()`, a U-Net on folded pixels that outputs the clean picture;
+- course: the recipe `faces`, a U-Net on folded pixels that outputs the clean picture;
 - diffusers: `UNet2DModel` at full resolution that outputs the noise (Ho et al. 2020's linear
   schedule), with lr 1e-3, its channels chosen for about the same number of parameters.
 
@@ -22,9 +22,10 @@ from diffusers import UNet2DModel
 from PIL import Image
 from torch import Tensor, nn
 
-from course_lib import data, recipes
+from course_lib import data, recipes, samplers
 from course_lib.denoiser import Denoiser, predict_eps
-from course_lib.samplers import heun, sample
+from course_lib.metrics import frechet
+from course_lib.samplers import heun
 from course_lib.schedules import DDPM
 from course_lib.train import fit
 
@@ -65,18 +66,8 @@ def draw(model: nn.Module, n: int, seed: int, device) -> Tensor:
     x = torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed)).to(device)
     done = []
     for part in x.split(250):
-        *_, last = sample(model, model.schedule, part, 18, heun())
-        done.append(last.x.clamp(-1, 1).cpu())
+        done.append(samplers.draw(model, model.schedule, part, 18, heun()).clamp(-1, 1).cpu())
     return torch.cat(done)
-
-
-def frechet(real: Tensor, fake: Tensor) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2), real and fake (N, d) in float64."""
-    m1, m2, s1, s2 = real.mean(0), fake.mean(0), real.T.cov(), fake.T.cov()
-    values, vectors = torch.linalg.eigh(s1)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ s2 @ root).clamp(min=0).sqrt().sum()
-    return ((m1 - m2).square().sum() + s1.trace() + s2.trace() - 2 * cross).item()
 
 
 def main() -> None:
@@ -99,9 +90,9 @@ def main() -> None:
     rows = [real[:: max(1, len(real) // 16)][:16]]
     for seed in args.seeds:
         torch.manual_seed(seed)
-        plan = recipes.faces()
+        plan = recipes.get("faces")
         for name, model, batches, lr, ema in (
-                ("course", plan.model, plan.batches(args.device), plan.lr, plan.ema),
+                ("course", plan.build(), faces.batches(16, args.device), plan.lr, plan.ema),
                 ("diffusers", Denoiser(Diffusers(), DDPM(), predict_eps),
                  faces.batches(16, args.device), 1e-3, plan.ema)):
             torch.manual_seed(seed)
@@ -109,7 +100,7 @@ def main() -> None:
             x = draw(best, args.samples, seed, args.device)
             size = sum(p.numel() for p in model.parameters()) / 1e6
             print(f"seed {seed}  {name:10s} {size:.2f} M parameters  {steps:5d} steps  "
-                  f"Fréchet distance {frechet(features(real), features(x)):8.1f}", flush=True)
+                  f"Frechet distance {frechet(features(real), features(x)):8.1f}", flush=True)
             if seed == args.seeds[0]:
                 rows += [x[:16], x[16:32]]
     columns = min(len(row) for row in rows)

@@ -13,8 +13,7 @@ are so few (reference "faces 32", N = 154) that its Frechet distance says little
 """
 import sys
 import warnings
-from collections import deque
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import table
@@ -22,8 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 from course_lib import data, features, metrics, recipes
-from course_lib.denoiser import autoguide
-from course_lib.samplers import dpmpp_2m, sample
+from course_lib.samplers import dpmpp_2m, draw
 
 N, SEEDS, STEPS, BATCH = 1024, 3, 20, 128
 PATH = Path(__file__).with_suffix(".csv")
@@ -43,26 +41,19 @@ def halves(emoji: data.Emoji, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(half[torch.multinomial(weights[half], min(N, len(half)), generator=g)] for half in cut[:2])
 
 
-def finish(denoise, schedule, noise: torch.Tensor) -> torch.Tensor:
-    """The ends of the chains that begin at this noise."""
-    return deque(sample(denoise, schedule, noise, STEPS, dpmpp_2m()), maxlen=1).pop().x
-
-
 @torch.inference_mode()
 def latent_diffusion(w: float, n: int, seed: int) -> torch.Tensor:
     """n pictures of ldm64, led away from ldm64_weak with scale w; w = 1 is ldm64 alone."""
-    model, weak, codec = (recipes.load(name) for name in ("ldm64", "ldm64_weak", "ae64"))
-    g, out = torch.Generator().manual_seed(seed), []
-    noise = torch.randn(n, 8, 8, 8, generator=g)
-    groups = torch.multinomial(model.net.share, n, replacement=True, generator=g)
-    for x, label in tqdm(list(zip(noise.split(BATCH), groups.split(BATCH), strict=True)), leave=False):
-        denoise = partial(model, label=label) if w == 1 else autoguide(model, weak, w, label=label)
-        out.append(codec.decode(finish(denoise, model.schedule, x)))
+    system = replace(recipes.load("ldm64"), weaker=recipes.load("ldm64_weak").denoiser)
+    schedule, out = system.denoiser.schedule, []
+    parts = zip(system.start(n, seed).split(BATCH), system.labels(n, seed).split(BATCH), strict=True)
+    for x, label in tqdm(list(parts), leave=False):
+        out.append(system.decoder.decode(draw(system.guided(label, w), schedule, x, STEPS, dpmpp_2m())))
     return torch.cat(out)
 
 
 @torch.inference_mode()
-def draw(name: str, which: torch.Tensor, seed: int) -> torch.Tensor:
+def pictures(name: str, which: torch.Tensor, seed: int) -> torch.Tensor:
     """As many pictures as `which` has rows, of one model."""
     emoji, n = SETS[MODELS[name][0]], len(which)
     if name.startswith("real"):
@@ -82,7 +73,8 @@ def draw(name: str, which: torch.Tensor, seed: int) -> torch.Tensor:
         z = torch.randn(n, 8, 8, 8, generator=torch.Generator().manual_seed(seed))
         return torch.cat([model.decoder(part) for part in z.split(64)])
     noise = torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
-    return torch.cat([finish(model, model.schedule, x) for x in tqdm(noise.split(BATCH), leave=False)])
+    return torch.cat([draw(model, model.schedule, x, STEPS, dpmpp_2m())
+                      for x in tqdm(noise.split(BATCH), leave=False)])
 
 
 def score(name: str, seed: int, look, clip) -> dict:
@@ -90,7 +82,7 @@ def score(name: str, seed: int, look, clip) -> dict:
     reference, calls, w = MODELS[name]
     emoji = SETS[reference]
     a, b = halves(emoji, seed)
-    x = draw(name, b, seed).clamp(-1, 1)
+    x = pictures(name, b, seed).clamp(-1, 1)
     real, fake = look(data.to_float(emoji.pictures[a])), look(x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the faces are fewer than the features is said above

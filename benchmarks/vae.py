@@ -9,7 +9,6 @@ best of five by energy distance on seed 0; only the best has two seeds more.
 """
 import argparse
 import time
-from collections import deque
 from pathlib import Path
 
 import table
@@ -18,10 +17,10 @@ from factor import STEPS, N, features, through, timed
 from tqdm.auto import tqdm
 
 from course_lib import data, metrics, samplers
-from course_lib.autoencoder import KLAutoencoder, encoder
 from course_lib.denoiser import Denoiser, predict_eps, predict_x0
+from course_lib.nets.autoencoder import KLAutoencoder, encoder
+from course_lib.nets.unet import UNet
 from course_lib.schedules import Cosine
-from course_lib.unet import UNet
 
 BETAS, SEEDS = (0.1, 0.3, 1, 3, 10), 3
 faces = data.emoji(64, "faces")
@@ -35,8 +34,8 @@ def diffusion(seconds):
     z = through(codec.encode, x)
     model = Denoiser(UNet((64, 96), channels=8), Cosine(), predict_x0, loss_as=predict_eps, floor=5**-0.5)
     model, _ = timed(model, map(z.__getitem__, faces.draws(32)), seconds / 2, lr=1e-3)
-    chain = lambda noise: samplers.sample(model, model.schedule, noise, STEPS, samplers.dpmpp_2m())
-    return lambda noise: codec.decode(deque(chain(noise), maxlen=1).pop().x), codec, (codec, model), STEPS
+    finish = lambda noise: samplers.draw(model, model.schedule, noise, STEPS, samplers.dpmpp_2m())
+    return lambda noise: codec.decode(finish(noise)), codec, (codec, model), STEPS
 
 
 def vae(seconds, beta):

@@ -18,14 +18,14 @@ with s = signal(t), n = noise(t). The loss is the mean squared error between the
 and the output that would make x0_hat exact. For predict_eps this *is* L_simple.
 """
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from . import checks
 from .schedules import Schedule, like
-
-Target = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Pred(NamedTuple):
@@ -34,40 +34,58 @@ class Pred(NamedTuple):
     eps: Tensor
 
 
-def needs(rule: str, holds: Callable[[Tensor, Tensor], Tensor]):
-    """Attach to a target the condition under which it means what its name says."""
-    def mark(target):
-        target.rule, target.holds = rule, holds
-        return target
-    return mark
+@dataclass(frozen=True)
+class Target:
+    """What a network predicts. coefficients: (s, n, sigma_data) -> (skip, out); it means what its name says
+    where holds(s, n), in words: `rule`."""
+    coefficients: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+    rule: str
+    holds: Callable[[Tensor, Tensor], Tensor]
+
+    @property
+    def __wrapped__(self) -> Callable:  # so that `show` and `help` find the formula
+        return self.coefficients
+
+    @property
+    def __name__(self) -> str:
+        return self.coefficients.__name__
+
+    def __call__(self, s: Tensor, n: Tensor, sigma_data: float = 1.0) -> tuple[Tensor, Tensor]:
+        """(skip, out) for these signals and noises; sigma_data, of the schedule, matters to EDM only."""
+        return self.coefficients(s, n, sigma_data)
 
 
-@needs("signal > 0 (it divides by the signal)", lambda s, n: s > 0)
-def predict_eps(s, n):
+def target(rule: str, holds: Callable[[Tensor, Tensor], Tensor]):
+    """Make a Target of the function that gives its coefficients."""
+    return lambda coefficients: Target(coefficients, rule, holds)
+
+
+@target("signal > 0 (it divides by the signal)", lambda s, n: s > 0)
+def predict_eps(s, n, sigma_data):
     """Noise prediction: x0_hat = (x_t - n eps_hat) / s."""
     return 1 / s, -n / s
 
 
-@needs("any schedule", lambda s, n: s >= 0)
-def predict_x0(s, n):
+@target("any schedule", lambda s, n: s >= 0)
+def predict_x0(s, n, sigma_data):
     """The network's output is the picture."""
     return torch.zeros_like(s), torch.ones_like(s)
 
 
-@needs("signal^2 + noise^2 = 1", lambda s, n: (s**2 + n**2 - 1).abs() < 1e-4)
-def predict_v(s, n):
+@target("signal^2 + noise^2 = 1", lambda s, n: (s**2 + n**2 - 1).abs() < 1e-4)
+def predict_v(s, n, sigma_data):
     """Velocity on the circle: x0_hat = s x_t - n v_hat."""
     return s, -n
 
 
-@needs("signal + noise = 1", lambda s, n: (s + n - 1).abs() < 1e-4)
-def predict_flow(s, n):
+@target("signal + noise = 1", lambda s, n: (s + n - 1).abs() < 1e-4)
+def predict_flow(s, n, sigma_data):
     """Velocity of the straight path: x0_hat = x_t - t (eps - x_0)_hat."""
     return torch.ones_like(s), -n
 
 
-@needs("signal = 1", lambda s, n: (s - 1).abs() < 1e-4)
-def predict_edm(s, n, sigma_data: float = 0.5):
+@target("signal = 1", lambda s, n: (s - 1).abs() < 1e-4)
+def predict_edm(s, n, sigma_data):
     """EDM preconditioning: the network always sees and predicts unit variance."""
     total = n**2 + sigma_data**2
     return sigma_data**2 / total, n * sigma_data / total.sqrt()
@@ -84,109 +102,56 @@ class Denoiser(nn.Module):
     def __init__(self, net: nn.Module, schedule: Schedule, target: Target = predict_eps,
                  loss_as: Target | None = None, floor: float = 0.0):
         super().__init__()
+        for f in (target, loss_as or target):
+            if not isinstance(schedule, Schedule) or not isinstance(f, Target):
+                raise ValueError("expected a schedule, such as Cosine(), and targets, such as predict_x0; "
+                                 f"given {schedule!r:.60} and {f!r:.60}")
         self.net, self.schedule, self.target = net, schedule, target
-        self.loss_as, self.floor = loss_as or target, floor
-        t = schedule.grid(2)[:-1]  # the noisiest time, where signals vanish, and one in the middle
+        self.loss_as, self.floor = loss_as or target, checks.number(floor, 0, what="floor")
+        t = schedule.times(2)[:-1]  # the noisiest time, where signals vanish, and one in the middle
         for f in (target, self.loss_as):
             if not f.holds(schedule.signal(t), schedule.noise(t)).all():
                 raise ValueError(f"{f.__name__} needs {f.rule}; {type(schedule).__name__} breaks it."
                                  " Choose another target or schedule.")
 
     def forward(self, x_t: Tensor, t: Tensor, **cond) -> Pred:
-        """x_t (B, ...), t (B,) or () -> Pred(x0, eps), each (B, ...)."""
-        t = t.expand(len(x_t))
+        """x_t (B, ...), t (B,) or () -> Pred(x0, eps), each (B, ...). eps of the clean picture, at noise 0,
+        is NaN: nothing tells it."""
+        t = _times(t, x_t)
         s, n = (like(c, x_t) for c in (self.schedule.signal(t), self.schedule.noise(t)))
-        skip, out = self.target(s, n)
+        skip, out = self.target(s, n, self.schedule.sigma_data)
         net = self.net(*self.schedule.net_input(x_t, t), **cond)
         x0 = skip * x_t + out * net
         # eps follows from x_t = s x0 + n eps; asked for eps itself, do not divide by a small n
         return Pred(x0, net if self.target is predict_eps else (x_t - s * x0) / n)
 
     def loss(self, x_0: Tensor, t: Tensor | None = None, eps: Tensor | None = None, **cond) -> Tensor:
-        """Mean squared error in network-output space, (). Draws t and eps where none are given."""
-        t = self.schedule.draw_t(len(x_0), x_0.device) if t is None else t
+        """Mean squared error in network-output space, (). Draws t and eps where none are given. x_0 has about
+        unit spread: pictures are in [-1, 1].
+        t (B,) or (): times with noise; at 0 there is nothing to predict."""
+        t = self.schedule.draw_t(len(x_0), x_0.device) if t is None else self._noisy(_times(t, x_0))
         eps = torch.randn_like(x_0) if eps is None else eps
+        if eps.shape != x_0.shape:
+            raise ValueError(f"eps must have the shape of x_0, {tuple(x_0.shape)}, given {tuple(eps.shape)}")
         s, n = (like(c, x_0) for c in (self.schedule.signal(t), self.schedule.noise(t)))
         x0_hat = self(s * x_0 + n * eps, t, **cond).x0
-        _, out = self.loss_as(s, n)
+        _, out = self.loss_as(s, n, self.schedule.sigma_data)
         return (((x_0 - x0_hat) / out.abs().clamp(min=self.floor)) ** 2).mean()
 
-
-def guide(denoise, cond: dict, null: dict, w: float | Callable[[Tensor], float], rescale: float = 0.0):
-    """Classifier-free guidance (Ho & Salimans 2022): null + w (cond - null), so w = 1 is none.
-
-    cond, null: keyword tensors (B, ...) for `denoise`. Returns (x_t, t) -> Pred.
-    Both predictions are linear in x0 and eps, so guiding either guides the other.
-    w: a number, or a function of t, such as `interval`. rescale: the share, 0 .. 1, by which x0_hat gets
-    back the standard deviation that it has without guidance (Lin et al. 2024, eq. 15 and 16).
-    """
-    def guided(x_t: Tensor, t: Tensor) -> Pred:
-        scale = w(t) if callable(w) else w
-        with_text = denoise(x_t, t, **cond)
-        if scale == 1:  # half the work
-            return with_text
-        without = denoise(x_t, t, **null)
-        pred = Pred(*(torch.lerp(u, c, scale) for u, c in zip(without, with_text, strict=True)))
-        return _rescaled(pred, with_text, denoise.schedule, x_t, t, rescale) if rescale else pred
-    return guided
+    def _noisy(self, t):
+        if not (self.schedule.noise(t) > 0).all():
+            raise ValueError(f"a training time is {t.min().item():.4g}, but t = 0 is the clean picture, in "
+                             "which there is no noise to predict: times begin above 0. Is your t 0-based?")
+        return t
 
 
-def autoguide(denoise, weaker, w: float, **cond):
-    """Guidance without a text (Karras et al. 2024, "Guiding a diffusion model with a bad version of
-    itself"): weaker + w (denoise - weaker), so w = 1 is none.
-
-    weaker: a model of the same data and the same schedule, but smaller and trained for a shorter time.
-    It makes the same kind of mistakes, only larger; away from it is away from the mistakes. cond: tensors
-    (B, ...) that only `denoise` is told; then the way also leads to what they ask for.
-    Returns (x_t, t) -> Pred. Raises ValueError where the schedules differ.
-    """
-    noise = [model.schedule.noise(model.schedule.grid(9)) for model in (denoise, weaker)]
-    if not torch.equal(*noise):
-        raise ValueError("both models must have learned the same schedule; theirs have noise "
-                         f"{noise[0][4]:.3f} and {noise[1][4]:.3f} half way")
-
-    def guided(x_t: Tensor, t: Tensor) -> Pred:
-        weak, strong = weaker(x_t, t), denoise(x_t, t, **cond)
-        return Pred(*(torch.lerp(u, v, w) for u, v in zip(weak, strong, strict=True)))
-    return guided
+def _times(t: Tensor, x: Tensor) -> Tensor:
+    """One time for each sample of x (B, ...), on its device: t (B,), or () for all of them."""
+    if not torch.is_tensor(t) or t.shape not in ((), (1,), (len(x),)):
+        raise ValueError(f"t must be a tensor of {len(x)} times, or of one; given {checks.kind(t)}")
+    return t.expand(len(x)).to(x.device)
 
 
-def interval(w: float, low: float, high: float) -> Callable[[Tensor], float]:
-    """Guidance only at times low <= t <= high (Kynkäänniemi et al. 2024): early it takes variety away,
-    late it changes nothing."""
-    return lambda t: w if low <= t <= high else 1.0
-
-
-def _rescaled(pred, with_text, schedule, x_t, t, share):
-    spread = [like(p.x0.flatten(1).std(1), x_t) for p in (with_text, pred)]
-    x0 = pred.x0 * (1 + share * (spread[0] / spread[1] - 1))
-    return _pred(x0, schedule, x_t, t)
-
-
-def _pred(x0, schedule, x_t, t) -> Pred:
-    """eps follows from x0 by x_t = s x0 + n eps."""
+def pred(x0: Tensor, schedule: Schedule, x_t: Tensor, t: Tensor) -> Pred:
+    """x0 and the eps that follows from it by x_t = s x0 + n eps."""
     return Pred(x0, (x_t - like(schedule.signal(t), x_t) * x0) / like(schedule.noise(t), x_t))
-
-
-def clip(denoise, schedule: Schedule, limit: float = 1.0):
-    """Keep x0_hat within [-limit, limit], the range of pictures, and let eps follow (Ho et al.'s code
-    does so). Needed where a noise prediction is divided by a signal near 0."""
-    def clipped(x_t: Tensor, t: Tensor) -> Pred:
-        return _pred(denoise(x_t, t).x0.clamp(-limit, limit), schedule, x_t, t)
-    return clipped
-
-
-def drop(cond: Tensor, null: Tensor, p: float, generator=None) -> Tensor:
-    """Replace whole samples of cond (B, ...) by null (...) with probability p, each on its own."""
-    keep = torch.rand(len(cond), device=cond.device, generator=generator) >= p
-    return torch.where(keep.reshape(-1, *[1] * (cond.ndim - 1)), cond, null)
-
-
-def augment(low_res: Tensor, level: Tensor) -> Tensor:
-    """Noise on the condition: small pictures (B, ...) with a share `level` (B,) in 0 .. 1 of noise.
-
-    A super-resolution network trained so forgives the flaws of generated small pictures, which
-    it never saw in training (Ho et al. 2022, cascaded diffusion, section 4.2).
-    """
-    level = like(level, low_res)
-    return (1 - level**2).sqrt() * low_res + level * torch.randn_like(low_res)

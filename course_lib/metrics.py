@@ -20,10 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import checks
+from .rng import place
+
 
 def random_features(x: Tensor, width: int = 64, seed: int = 0) -> Tensor:
     """Pictures (N, 3, S, S) in [-1, 1] -> (N, 32 width): two fixed random convolutions, averaged
     over a 4 x 4 grid. Untrained, and yet sensitive to edges and colours (Saxe et al. 2011)."""
+    checks.pictures(x)
     g = torch.Generator().manual_seed(seed)
     for c_in, c_out in ((3, width), (width, 2 * width)):
         w = torch.randn(c_out, c_in, 3, 3, generator=g) / (9 * c_in) ** 0.5
@@ -54,12 +58,20 @@ def kl_samples(log_p: Callable, log_q: Callable, x: Tensor) -> tuple[float, floa
 
 def kl_histogram(p: Tensor, q: Tensor) -> float:
     """KL of two histograms of counts or shares, (bins,) each; infinite where q is empty and p is not."""
-    if p.shape != q.shape or p.min() < 0 or q.min() < 0 or p.sum() <= 0 or q.sum() <= 0:
+    if p.shape != q.shape or not all(h.min() >= 0 and 0 < h.sum() < torch.inf for h in (p, q)):
         raise ValueError(f"expected two histograms of equal shape, not negative and not empty; got "
                          f"{tuple(p.shape)} and {tuple(q.shape)}")
     p, q = p.double() / p.sum(), q.double() / q.sum()
     used = p > 0
     return (p[used] * (p[used] / q[used]).log()).sum().item()
+
+
+def psnr(x: Tensor, y: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each picture x against y, both (B, 3, H, W) in [-1, 1], clipped to
+    what can be shown: (B,). 10 lg(2^2 / mean squared error); infinite for equals."""
+    if checks.pictures(x).shape != checks.pictures(y).shape:
+        raise ValueError(f"expected pictures of one shape, given {tuple(x.shape)} and {tuple(y.shape)}")
+    return 10 * torch.log10(4 / ((x.clamp(-1, 1) - y) ** 2).flatten(1).mean(1))
 
 
 # ---- Two sets of samples ------------------------------------------------------------------------
@@ -131,7 +143,8 @@ def kid(real: Tensor, fake: Tensor, subsets: int = 50, subset_size: int | None =
     if not 2 <= n <= min(len(real), len(fake)):
         raise ValueError(f"subset_size {n}, but the sets have {len(real)} and {len(fake)} samples")
     kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3
-    draw = lambda z: z[torch.randperm(len(z), generator=generator)[:n]].double()
+    order = lambda m: torch.randperm(m, device=place(None, generator), generator=generator)
+    draw = lambda z: z[order(len(z))[:n].to(z.device)].double()
     values = torch.tensor([mmd(draw(real), draw(fake), kernel) for _ in range(subsets)])
     return values.mean().item(), (values.std() / subsets**0.5).item() if subsets > 1 else math.nan
 
@@ -172,9 +185,11 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 5) -> Overlap:
     precision: share of fake points in a ball of a real one (quality). recall: share of real points in
     a ball of a fake one (variety). density: in how many real balls a fake point lies, as a share of
     k. coverage: share of real balls that hold a fake point.
+    Among equal points a ball has no room: then all four are 0.
     (Kynkaanniemi et al. 2019, eq. 2; Naeem et al. 2020, eqs. 4 and 5.)
     """
     check(real, fake)
+    checks.whole(k, 1, what="k")
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"the {k}-th neighbour needs more than {k} samples a set, got {len(real)} and "
                          f"{len(fake)}: draw more, or lower k")
@@ -187,6 +202,8 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 5) -> Overlap:
 
 def check(x: Tensor, y: Tensor) -> None:
     """Raise ValueError unless x (N, d) and y (M, d) are two sets of finite features, N, M >= 2."""
+    if not torch.is_tensor(x) or not torch.is_tensor(y):
+        raise ValueError(f"expected tensors of features, given {checks.kind(x)} and {checks.kind(y)}")
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise ValueError(f"expected features (N, d) and (M, d) with N, M >= 2, got {tuple(x.shape)} and "
                          f"{tuple(y.shape)}")

@@ -1,6 +1,6 @@
 """Samplers: from noise to a picture, one step at a time.
 
-`sample` walks down the schedule's grid of times; a *step* is a function that goes from x_t to
+`sample` walks down the schedule's times; a *step* is a function that goes from x_t to
 x_r, r < t. Four of them, each one equation:
 
 | step | equation | network calls |
@@ -19,6 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from . import checks
+from .guidance import same_schedule
+from .rng import normal
 from .schedules import Schedule
 
 
@@ -36,43 +39,58 @@ Step = Callable[[Callable, Schedule, State, Tensor], State]
 @torch.no_grad()
 def sample(denoise: Callable, schedule: Schedule, x: Tensor, steps: int,
            step: Step | None = None) -> Iterator[State]:
-    """Yield the state after each of `steps` steps, so that a film comes for free.
+    """Yield the state after each of `steps` steps, so that a film comes for free; `draw` gives the end alone.
 
-    denoise: (x_t, t) -> Pred, a Denoiser or a closure around one. x: the start, (B, ...), drawn
-    from N(0, noise(t_max)^2 I). step: one of the four below, default ddim().
+    denoise: (x_t, t) -> Pred(x0, eps), a Denoiser or a function of one; a bare network is none. x: the start,
+    (B, ...), drawn from N(0, noise(t_max)^2 I): `schedule.start`. step: one of the four below, default
+    ddim(). Raises ValueError where the denoiser has learned another schedule.
     """
+    if (learned := getattr(denoise, "schedule", None)) is not None:
+        same_schedule(learned, schedule)
+    checks.finite(x, "x, the start,")
+    if step in (ddpm, ddim, heun, dpmpp_2m):
+        raise ValueError(f"step={step.__name__}() wants its parentheses")
     step = step or ddim()
-    times = schedule.grid(steps, x.device)
+    times = schedule.times(steps, x.device)
     state = State(times[0], x)
     for r in times[1:]:
         state = step(denoise, schedule, state, r)
         yield state
 
 
+def draw(denoise: Callable, schedule: Schedule, x: Tensor, steps: int, step: Step | None = None) -> Tensor:
+    """The end of the chain that `sample` walks, (B, ...), like x: nothing on the way is kept."""
+    for state in sample(denoise, schedule, x, steps, step):
+        x = state.x
+    return x
+
+
 def ddpm(variance: str = "posterior", generator: torch.Generator | None = None) -> Step:
     """Ancestral sampling. variance: "posterior" (btilde_t) or "beta" (Ho's sigma_t^2 = beta_t).
 
-    Between t and an earlier r the chain's alpha is (s_t / s_r)^2. Needs signal^2 + noise^2 = 1.
+    Between t and an earlier r the chain's alpha is (s_t / s_r)^2, and its beta the noise that is added on
+    top, n_t^2 - alpha n_r^2: for Ho's chain 1 - alpha. So it walks every schedule.
     """
-    if variance not in ("posterior", "beta"):
-        raise ValueError(f'variance is "posterior" or "beta", not {variance!r}')
+    checks.choice(variance, ("posterior", "beta"), "variance")
 
     def step(denoise, schedule, state, r):
         t, x_t = state.t, state.x
         x0, _ = denoise(x_t, t)
         s_t, n_t, s_r, n_r = _coefficients(schedule, t, r)
         alpha = (s_t / s_r) ** 2
-        beta = 1 - alpha
+        beta = n_t**2 - alpha * n_r**2
         mean = (s_r * beta * x0 + alpha.sqrt() * n_r**2 * x_t) / n_t**2
         var = beta * n_r**2 / n_t**2 if variance == "posterior" else beta
         if n_r > 0:  # the last step adds no noise
-            mean = mean + var.sqrt() * _fresh(x_t, generator)
+            mean = mean + var.sqrt() * normal(x_t.shape, generator, x_t.device, x_t.dtype)
         return State(r, mean, x0, t)
     return step
 
 
 def ddim(eta: float = 0.0, generator: torch.Generator | None = None) -> Step:
     """Deterministic for eta = 0; eta = 1 is ddpm with the posterior variance."""
+    checks.number(eta, 0, 1, "eta")
+
     def step(denoise, schedule, state, r):
         t, x_t = state.t, state.x
         x0, eps = denoise(x_t, t)
@@ -80,7 +98,7 @@ def ddim(eta: float = 0.0, generator: torch.Generator | None = None) -> Step:
         sigma = eta * n_r / n_t * (n_t**2 - (s_t / s_r) ** 2 * n_r**2).clamp(min=0).sqrt()
         x_r = s_r * x0 + (n_r**2 - sigma**2).clamp(min=0).sqrt() * eps
         if eta > 0:
-            x_r = x_r + sigma * _fresh(x_t, generator)
+            x_r = x_r + sigma * normal(x_t.shape, generator, x_t.device, x_t.dtype)
         return State(r, x_r, x0, t)
     return step
 
@@ -122,7 +140,3 @@ def dpmpp_2m() -> Step:
 
 def _coefficients(schedule, t, r):
     return schedule.signal(t), schedule.noise(t), schedule.signal(r), schedule.noise(r)
-
-
-def _fresh(x, generator):
-    return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)

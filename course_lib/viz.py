@@ -1,7 +1,7 @@
 """Figures: one style for the whole course, legible in the last row of a lecture hall.
 
-Colours are Okabe & Ito's (2008), which colour-blind readers can tell apart. Every function takes
-numbers or pictures and returns the matplotlib figure; notebooks end the cell with `plt.show()`.
+Colours are Okabe & Ito's (2008), which colour-blind readers can tell apart. `grid`, `strip`, `film`, `curves`
+and `cloud` return the matplotlib figure; notebooks end the cell with `plt.show()`.
 """
 from collections.abc import Callable, Sequence
 
@@ -9,6 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor
+
+from . import checks, data
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 STYLE = {
@@ -28,13 +30,14 @@ def style() -> None:
 def picture(x: Tensor) -> np.ndarray:
     """One picture (3, H, W), float in [-1, 1] (clipped) or uint8 -> (H, W, 3) for imshow."""
     if x.dtype != torch.uint8:
-        x = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        x = data.to_uint8(x.detach() if x.dtype != torch.float16 else x.detach().float())
     return x.permute(1, 2, 0).cpu().numpy()
 
 
 def tile(x: Tensor, columns: int, gap: int = 1) -> np.ndarray:
     """Pictures (N, 3, H, W) -> one (rows * (H + gap), columns * (W + gap), 3) sheet on white."""
-    n, _, h, w = x.shape
+    checks.whole(columns, 1, what="columns")
+    n, _, h, w = _pictures(x).shape
     rows = -(-n // columns)
     sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
     for i in range(n):
@@ -55,7 +58,7 @@ def grid(x: Tensor, columns: int = 12, title: str = "", width: float = 12.0):
 
 def strip(rows: dict[str, Tensor], columns: Sequence[str] = (), title: str = "", width: float = 12.0):
     """Labelled rows of pictures: {label: (N, 3, H, W)}, with a label over each column."""
-    n = max(len(x) for x in rows.values())
+    n = max(len(_pictures(x)) for x in rows.values())
     first = next(iter(rows.values()))
     ratio = first.shape[-2] / first.shape[-1]
     margin = 0.105 * max(len(label) for label in rows) + 0.1  # inches for the labels on the left
@@ -79,6 +82,7 @@ def strip(rows: dict[str, Tensor], columns: Sequence[str] = (), title: str = "",
 def film(states: Sequence[Tensor], frames: int = 10, title: str = "", width: float = 12.0,
          labels: Sequence[str] = ()):
     """The same pictures at evenly spaced moments: states is a list of (N, 3, H, W); time runs right."""
+    states = list(states)
     pick = np.linspace(0, len(states) - 1, min(frames, len(states))).round().astype(int)
     n = len(states[0])
     x = torch.stack([states[i] for i in pick], 1).flatten(0, 1)
@@ -96,6 +100,9 @@ def film(states: Sequence[Tensor], frames: int = 10, title: str = "", width: flo
 def curves(x, lines: dict[str, object], xlabel: str, ylabel: str, title: str = "", ax=None,
            logx: bool = False, logy: bool = False, bands: dict[str, object] | None = None):
     """Labelled lines over a common x; bands: {label: half-width} is drawn as error bars."""
+    if unknown := set(bands or {}) - set(lines):
+        raise ValueError(f"bands of lines that are not there: {', '.join(map(str, unknown))}; there are: "
+                         f"{', '.join(map(str, lines))}")
     if ax is None:
         _, ax = plt.subplots(figsize=(8, 4))
     styles = ["-", "--", "-.", ":"]
@@ -119,6 +126,8 @@ def curves(x, lines: dict[str, object], xlabel: str, ylabel: str, title: str = "
 
 def cloud(x: Tensor, ax=None, colour=None, title: str = "", limit: float = 3.0, size: float = 4.0, **look):
     """A scatter plot of 2-D points (N, 2) with equal axes from -limit to limit."""
+    if not torch.is_tensor(x) or x.ndim != 2 or x.shape[1] != 2:
+        raise ValueError(f"expected points (N, 2), given {checks.kind(x)}")
     if ax is None:
         _, ax = plt.subplots(figsize=(4, 4))
     ax.scatter(x[:, 0], x[:, 1], s=size, c=COLOURS[0] if colour is None else colour, linewidths=0, **look)
@@ -194,8 +203,18 @@ def playground(draw: Callable[..., object], prompt: str, w: Sequence[float], ste
     return widgets.VBox([*controls, widgets.HBox([button, note]), image])
 
 
+def _pictures(x: Tensor) -> Tensor:
+    if not torch.is_tensor(x) or x.ndim != 4 or x.shape[1] != 3 or not len(x):
+        raise ValueError(f"expected pictures (N, 3, H, W), N at least 1; given {checks.kind(x)}")
+    return x
+
+
 def _array(x) -> np.ndarray:
-    return picture(x) if isinstance(x, Tensor) and x.shape[0] == 3 else np.asarray(x)
+    x = picture(x) if isinstance(x, Tensor) and x.ndim == 3 and x.shape[0] == 3 else np.asarray(x)
+    if x.ndim != 3 or x.shape[2] != 3 or x.dtype != np.uint8:
+        raise ValueError("draw must return a picture (3, H, W), or an array (H, W, 3) of uint8; given "
+                         f"{x.dtype} {x.shape}")
+    return x
 
 
 def _png(array: np.ndarray, edge: int = 320) -> bytes:

@@ -13,12 +13,15 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import tarfile
 import tempfile
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
+
+from course_lib.files import write_json
 
 HERE = Path(__file__).resolve().parent
 SIZE, COLUMNS, PER_SHEET = 64, 32, 1024
@@ -30,7 +33,7 @@ STYLES = {  # style: (npm package, version)
 }
 CLDR = {"annotations": ("cldr-annotations-full", "48.2.0"),
         "annotationsDerived": ("cldr-annotations-derived-full", "48.2.0")}
-SHA512 = json.loads((HERE / "packages.json").read_text())  # package@version -> sha512, base64
+SHA512 = json.loads((HERE / "packages.json").read_text("utf-8"))  # package@version -> sha512, base64
 
 CATEGORIES = ["Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink",
               "Travel & Places", "Activities", "Objects", "Symbols", "Flags"]
@@ -47,10 +50,12 @@ VAL_SHARE = 0.04        # of the concepts
 
 def download(folder: Path) -> dict[str, Path]:
     """Fetch every package with `npm pack`, verify its sha512 and unpack it; package -> folder."""
-    found = {}
+    found, npm = {}, shutil.which("npm")  # on Windows npm.cmd, which only its whole path starts
+    if npm is None:
+        raise FileNotFoundError("npm is not installed or not on the PATH; it comes with Node.js")
     for package, version in [*STYLES.values(), *CLDR.values()]:
         spec = f"{package}@{version}"
-        name = subprocess.run(["npm", "pack", "--silent", spec], cwd=folder, check=True,
+        name = subprocess.run([npm, "pack", "--silent", spec], cwd=folder, check=True,
                               capture_output=True, text=True).stdout.split()[-1]
         digest = base64.b64encode(hashlib.sha512((folder / name).read_bytes()).digest()).decode()
         if digest != SHA512[spec]:
@@ -213,7 +218,7 @@ def main() -> None:
     files["captions.csv"] = {}
     for name, entry in files.items():
         entry["sha256"] = hashlib.sha256((HERE / name).read_bytes()).hexdigest()
-    (HERE / "manifest.json").write_text(json.dumps(files, indent=1) + "\n")
+    write_json(HERE / "manifest.json", files)
 
 
 if __name__ == "__main__":

@@ -57,5 +57,5 @@ if __name__ == "__main__":
     seen: dict[str, set[str]] = {}
     closure("noise-to-emoji", {"data", "imagenet", "lab", "minilm", "test"}, seen)
     seen.pop("noise-to-emoji")
-    (ROOT / "constraints.txt").write_text(text(sorted(seen)))
+    (ROOT / "constraints.txt").write_text(text(sorted(seen)), "utf-8", newline="\n")
     print(f"constraints.txt: {len(seen)} packages")

@@ -33,7 +33,7 @@ if "COLAB_RELEASE_TAG" in os.environ and not importlib.util.find_spec("course_li
 
 def address() -> str:
     """The public address of the course, without a trailing slash."""
-    return re.search(r'^Repository = "(.+?)/?"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+    return re.search(r'^Repository = "(.+?)/?"', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)[1]
 
 
 def badge(path: str) -> str:
@@ -75,7 +75,7 @@ def main(check: bool) -> int:
         if new.strip() != text.strip():
             old.append(path)
             if not check:
-                path.write_text(new, encoding="utf-8")
+                path.write_text(new, "utf-8", newline="\n")
     for path in old:
         print(f"{'not stamped' if check else 'stamped'}: {path.relative_to(ROOT)}")
     return int(check and bool(old))

@@ -11,8 +11,13 @@ def _lengths():
     return [(torch.tensor([3, 1, 5]), 5), (torch.tensor([0, 2]), 4)]  # one text has no token at all
 
 
-def _mask(compare=lambda place, n: place < n.clamp(min=1), end=lambda mask: mask):
-    return lambda lengths, L: end(compare(torch.arange(L), lengths[:, None]))
+def _mask(compare):
+    return lambda lengths, L: compare(torch.arange(L), lengths[:, None])
+
+
+def _can_mask(f):
+    """True and False, or a mask to be added to the scores, with -inf."""
+    return all(m.dtype == torch.bool or m.double().isinf().any() for m in (f(*args) for args in _lengths()))
 
 
 @problem(
@@ -31,7 +36,11 @@ def _mask(compare=lambda place, n: place < n.clamp(min=1), end=lambda mask: mask
         (_mask(lambda place, n: place >= n), _mask(lambda place, n: place >= n.clamp(min=1)),
          "inverted: here, as in PyTorch's scaled_dot_product_attention, True means a word."),
     ),
-    also=(_mask(end=lambda mask: mask.float()), _mask(end=lambda mask: mask.float().log())),
+    limits=(
+        (_can_mask, "it returns numbers. Attention adds a mask of 0 and 1 to the scores, and padding would "
+         "be seen: return True and False, as a comparison gives them."),
+    ),
+    also=(_mask(lambda place, n: (place < n.clamp(min=1)).float().log()),),
 )
 def pad_mask(lengths, L):
     """Which places of padded texts hold a word.
@@ -39,7 +48,7 @@ def pad_mask(lengths, L):
     lengths: (B,), words of each text, 0 .. L. L: places of the padded texts. Returns (B, L), True for
     a word and False for padding; at least one True a row (an additive mask of 0 and -inf also passes).
     """
-    return _mask()(lengths, L)
+    return torch.arange(L, device=lengths.device) < lengths.clamp(min=1)[:, None]
 
 
 # ---- cross_attention --------------------------------------------------------------------------
@@ -51,10 +60,11 @@ def _looks():
              torch.ones(1, 2, dtype=torch.bool))]
 
 
-def _attend(scale=math.sqrt, dim=-1, before=lambda s, m: s.masked_fill(~m, -math.inf), after=lambda a, m: a):
+def _attend(scale=lambda q, k: q.shape[-1] ** 0.5, dim=-1, before=lambda s, m: s.masked_fill(~m, -math.inf),
+            after=lambda a, m: a):
     def f(q, k, v, mask):
         m = mask[:, None, :]
-        return after(before(q @ k.mT / scale(q.shape[-1]), m).softmax(dim), m) @ v
+        return after(before(q @ k.mT / scale(q, k), m).softmax(dim), m) @ v
     return f
 
 
@@ -74,16 +84,23 @@ def _sums_to_one(f):
         (_attend(dim=1, before=lambda s, m: s, after=lambda a, m: a * m), _attend(dim=1), _attend(
             dim=1, before=lambda s, m: s.masked_fill(~m, -1e9)),
          "the softmax runs over the pixels: each pixel's weights, over the words, sum to 1."),
-        (_attend(scale=lambda d: 1), "no 1/sqrt(d): the scores grow with the width, and the softmax "
+        (_attend(scale=lambda q, k: 1), "no 1/sqrt(d): the scores grow with the width, and the softmax "
          "saturates on one word."),
-        (_attend(scale=lambda d: d), "divide by the root of d, not by d: the look becomes too even."),
+        (_attend(scale=lambda q, k: k.shape[1] ** 0.5), _attend(scale=lambda q, k: q.shape[1] ** 0.5),
+         "divide by the root of the width d, the last axis of q and k, not by that of the number of places."),
+        (_attend(scale=lambda q, k: q.shape[-1] ** -0.5), "divide by the root of d, do not multiply by it."),
+        (_attend(scale=lambda q, k: q.shape[-1]),
+         "divide by the root of d, not by d: the look becomes too even."),
         (_attend(before=lambda s, m: s, after=lambda a, m: a * m),
          "masked after the softmax: the rows sum to less than 1. Mask the scores before it."),
         (_attend(before=lambda s, m: s * m),
          "a score of 0 is not silence: e^0 = 1. Padding needs -inf before the softmax."),
         (_attend(before=lambda s, m: s.masked_fill(m, -math.inf)), _attend(
             before=lambda s, m: s.masked_fill(m, -1e9)),
+         _attend(before=lambda s, m: s.masked_fill(m, -math.inf), after=lambda a, m: a.nan_to_num()),
          "inverted: it attends to padding. True means a word; fill where mask is False."),
+        (_attend(before=lambda s, m: s + m.float()),
+         "adding 0 and 1 hides nothing: padding needs -inf, so use masked_fill(~mask, -inf)."),
         (_attend(before=lambda s, m: s), "the mask is not used: the pixels look at padding."),
     ),
     limits=((_sums_to_one, "each pixel's weights must sum to 1 over the words."),),
@@ -94,7 +111,8 @@ def cross_attention(q, k, v, mask):
     q: (B, P, d), a query of each pixel. k: (B, L, d), v: (B, L, e), key and value of each word.
     mask: (B, L), True for a word, False for padding. Returns (B, P, e).
     """
-    return _attend()(q, k, v, mask)
+    scores = q @ k.mT / math.sqrt(q.shape[-1])  # (B, P, L)
+    return scores.masked_fill(~mask[:, None, :], -math.inf).softmax(dim=-1) @ v
 
 
 # ---- drop_captions ----------------------------------------------------------------------------
@@ -124,7 +142,8 @@ def _whole(f):
     mistakes=(
         (_drop(lambda u, p: (u[0] < p).expand(len(u))), "one coin for the whole batch: u[i] decides "
          "about sample i alone, so that each batch holds both kinds."),
-        (_drop(lambda u, p: u >= p), "it keeps with probability p; p is the share to drop, where u < p."),
+        (_drop(lambda u, p: u >= p), _drop(lambda u, p: u < 1 - p),
+         "it keeps with probability p; p is the share to drop, where u < p."),
         (_drop(put=lambda null, ids: torch.zeros_like(ids)),
          "zeros are not the null caption: the empty text has tokens of its own, null."),
         (lambda ids, null, p, u: ids[u >= p],
@@ -139,7 +158,7 @@ def drop_captions(ids, null, p, u):
     ids: (B, L), tokens of the captions. null: (L,), tokens of the empty text. p: share to drop, 0 .. 1.
     u: (B,), a random number in 0 .. 1 for each sample. Returns (B, L): null where u < p, else ids.
     """
-    return _drop()(ids, null, p, u)
+    return torch.where((u < p)[:, None], null, ids)
 
 
 # ---- cfg --------------------------------------------------------------------------------------
@@ -155,6 +174,8 @@ def drop_captions(ids, null, p, u):
         (lambda e0, ec, w: ec + w * (e0 - ec), "swapped: w = 1 must return eps_c, and w = 0 eps_0."),
         (lambda e0, ec, w: ec + w * (ec - e0), lambda e0, ec, w: e0 + (1 + w) * (ec - e0),
          "that is the other convention, 1 + w. Ours: w = 1 is the text without guidance."),
+        (lambda e0, ec, w: e0 + (w - 1) * (ec - e0), "w = 1 must return eps_c: multiply by w, not by w - 1."),
+        (lambda e0, ec, w: e0 + w * (e0 - ec), "the difference is the wrong way round: from eps_0 to eps_c."),
         (lambda e0, ec, w: (e0 + w * ec) / (1 + w), "that averages the two: it can never go beyond eps_c."),
         (lambda e0, ec, w: e0 + w * ec, "subtract eps_0 first: only the difference is multiplied by w."),
         (lambda e0, ec, w: w * (ec - e0), "the start is missing: add eps_0."),

@@ -1,6 +1,5 @@
 """Exercises of notebook 01, the forward process: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps."""
 import math
-from itertools import pairwise
 
 import torch
 
@@ -24,6 +23,10 @@ from . import normal, problem
         (lambda b: 1 - b.cumsum(0),
          "adding up the betas is the linearised version; for many steps it goes negative. "
          "Shares multiply."),
+        (lambda b: (-b.cumsum(0)).exp(),
+         "exp(-(beta_1 + ... + beta_t)) is only nearly right, where the betas are small. Multiply the shares "
+         "1 - beta."),
+        (lambda b: (1 - b).cumsum(0), "you add up the shares that are kept. Shares multiply: cumprod."),
         (lambda b: torch.cat([torch.ones(1), (1 - b).cumprod(0)]),
          lambda b: torch.cat([torch.ones(1), (1 - b).cumprod(0)[:-1]]),
          "there is a leading 1: here index 0 must be step 1, so the first number is 1 - betas[0]."),
@@ -52,9 +55,11 @@ def _pictures(B):
     return normal(B, 3, 4, 4), t, normal(B, 3, 4, 4, seed=1), DDPM(1000).abar.float()
 
 
-def _mix(a, s):
-    """The forward process with other coefficients a(abar_t), s(abar_t)."""
-    return lambda x0, t, eps, abar: like(a(abar[t]), x0) * x0 + like(s(abar[t]), x0) * eps
+def mix(a, s, earlier=(0, 0)):
+    """The forward process with other coefficients, a(abar_t) and s(abar_t), or those of an earlier t."""
+    def x_t(x0, t, eps, abar):
+        return like(a(abar[t - earlier[0]]), x0) * x0 + like(s(abar[t - earlier[1]]), x0) * eps
+    return x_t
 
 
 def _one_step(x0, t, eps, abar):
@@ -64,7 +69,7 @@ def _one_step(x0, t, eps, abar):
 
 def _repeats(f):
     args = _pictures(4)
-    return torch.allclose(f(*args), f(*args))
+    return torch.allclose(f(*args), f(*args), equal_nan=True)
 
 
 @problem(
@@ -81,19 +86,24 @@ def _repeats(f):
         (lambda x0, t, eps, abar: (abar[t].sqrt()[:, None, None] * x0
                                    + (1 - abar[t]).sqrt()[:, None, None] * eps),
          "with the shape (B, 1, 1) the coefficients meet the channels. They need (B, 1, 1, 1)."),
-        (_mix(lambda ab: ab, lambda ab: 1 - ab),
+        (mix(torch.sqrt, lambda ab: 1 - ab.sqrt()),
+         "a + s = 1 is not what keeps the variance: a^2 + s^2 = 1. So s = sqrt(1 - abar)."),
+        (mix(torch.sqrt, lambda ab: (1 - ab.sqrt()).sqrt()),
+         "s is off: abar itself stands under the root, s = sqrt(1 - abar), not sqrt(1 - sqrt(abar))."),
+        (mix(torch.sqrt, lambda ab: -(1 - ab).sqrt()), "the noise is added, not subtracted."),
+        (mix(lambda ab: ab, lambda ab: 1 - ab),
          "the square roots are missing: the variance is abar^2 + (1 - abar)^2, a dip in the middle, "
          "instead of 1."),
-        (_mix(lambda ab: ab.sqrt(), lambda ab: 1 - ab),
+        (mix(lambda ab: ab.sqrt(), lambda ab: 1 - ab),
          "a square root is missing on 1 - abar: at half way the noise is too weak."),
-        (_mix(lambda ab: ab, lambda ab: (1 - ab).sqrt()),
-         _mix(lambda ab: ab, lambda ab: (1 - ab**2).sqrt()),
+        (mix(lambda ab: ab, lambda ab: (1 - ab).sqrt()),
+         mix(lambda ab: ab, lambda ab: (1 - ab**2).sqrt()),
          "a square root is missing on abar: the picture fades too early."),
-        (_mix(lambda ab: (1 - ab).sqrt(), lambda ab: ab.sqrt()),
+        (mix(lambda ab: (1 - ab).sqrt(), lambda ab: ab.sqrt()),
          "the coefficients are swapped: at t near 0 you return noise, at t = T the picture."),
-        (_mix(lambda ab: torch.ones_like(ab), lambda ab: (1 - ab).sqrt()),
+        (mix(lambda ab: torch.ones_like(ab), lambda ab: (1 - ab).sqrt()),
          "the picture is not shrunk, so the variance grows to 2 instead of staying 1."),
-        (lambda x0, t, eps, abar: _mix(torch.sqrt, lambda ab: (1 - ab).sqrt())(x0, t - 1, eps, abar),
+        (*(mix(torch.sqrt, lambda ab: (1 - ab).sqrt(), slip) for slip in ((1, 1), (1, 0), (0, 1))),
          "that is x_(t-1): abar[0] = 1 is the clean picture, so step t is abar[t], not abar[t - 1]."),
         (_one_step,
          "beta_t takes you one step, not t steps. The product abar_t jumps all the way from x_0."),
@@ -112,90 +122,18 @@ def q_sample(x0, t, eps, abar):
     return like(abar[t].sqrt(), x0) * x0 + like((1 - abar[t]).sqrt(), x0) * eps
 
 
-# ---- forward_chain: any order of random numbers is right, so it is judged in distribution -------
-
-_BETAS = torch.linspace(0.1, 0.5, 8)
-
-
-def _chain_case(seed=0):
-    """512 grey pictures of 16 pixels, all 2.0: the mean shows the shrinking, the sd the noise."""
-    return torch.full((512, 1, 4, 4), 2.0), _BETAS.clone(), torch.Generator().manual_seed(seed)
-
-
-def _path(f, seed=0):
-    path = f(*_chain_case(seed))
-    return path if torch.is_tensor(path) else torch.stack(list(path))
-
-
-def _z(f):
-    """The noise that must have been added in each step, (T, 512, 16); N(0, 1) if f is right."""
-    path, beta = _path(f).flatten(2), _BETAS.reshape(-1, 1, 1)
-    return (path[1:] - (1 - beta).sqrt() * path[:-1]) / beta.sqrt()
-
-
-def _correlation(a, b):
-    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].nan_to_num()
-
-
-# 8,192 numbers per step: a mean is uncertain by 0.011, a standard deviation by 0.008
-_CHAIN_RULES = (
-    (lambda f: _path(f).shape == (9, 512, 1, 4, 4),
-     "the path needs T + 1 entries of x0's shape: path[0] is x0, then one entry for each step."),
-    (lambda f: torch.equal(_path(f)[0], _chain_case()[0]),
-     "path[0] is x0, still without noise; path[t] is what t steps made of it."),
-    (lambda f: torch.equal(_path(f), _path(f)),
-     "two runs with the same seed differ. Draw with torch.randn(..., generator=gen)."),
-    (lambda f: not torch.equal(_path(f), _path(f, seed=1)),
-     "the seed of gen changes nothing. Draw the noise with torch.randn(..., generator=gen)."),
-    (lambda f: _z(f).std(dim=1).min() > 1e-3 and _z(f).std(dim=2).min() > 1e-3,
-     "some pictures or pixels share their noise. Draw z with the full shape of x0."),
-    (lambda f: _z(f)[0].min() < -0.01,
-     "the noise is never negative: torch.rand is uniform on 0 .. 1. Use torch.randn."),
-    (lambda f: _path(f)[-1].mean() < 1.3,
-     "the picture is not shrunk: without sqrt(1 - beta) the sd at T is above 1, and the mean "
-     "never goes to 0."),
-    (lambda f: (_path(f)[1].mean() - 2 * (1 - _BETAS[0]).sqrt()).abs() < 0.03,
-     "the mean after one step is off: the factor of x_(t-1) is sqrt(1 - beta_t), and step 1 uses "
-     "betas[0]."),
-    (lambda f: (_z(f)[0].std() - _BETAS[0].sqrt()).abs() > 0.05,
-     "the noise has the variance beta^2: multiply z by sqrt(beta_t), not by beta_t."),
-    (lambda f: _correlation(*_path(f)[-2:]) > 0.3,
-     "each x_t is drawn anew from x_0. In a chain x_t grows out of x_(t-1)."),
-    (lambda f: all(_correlation(*pair).abs() < 0.1 for pair in pairwise(_z(f))),
-     "the same z comes back: the steps must be independent, so draw a new z in each of them."),
-    (lambda f: (_z(f).std(dim=(1, 2)) - 1).abs().max() < 0.05,
-     "the steps do not have the variances betas: step t uses betas[t - 1], in this order."),
-)
-
-
-@problem(
-    works="t small steps, shrink and add, in a chain that keeps the variance at 1.",
-    hints=("One step is x_t = sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) z_t, with a new z_t each time.",
-           "Start a list with x0, loop over betas, append, and torch.stack at the end.",
-           "z = torch.randn(x.shape, generator=gen); x = (1 - b).sqrt() * x + ... * z"),
-    cases=lambda: [_chain_case()],
-    limits=_CHAIN_RULES,
-    exact=False,
-)
-def forward_chain(x0, betas, gen):
-    """Walk the chain: x_t = sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) z_t, z_t ~ N(0, I).
-
-    x0: (B, C, H, W). betas: (T,), betas[0] belongs to step 1. gen: a torch.Generator for the noise.
-    Returns the whole path, (T+1, B, C, H, W), path[0] = x0.
-    """
-    path = [x0]
-    for beta in betas:
-        z = torch.randn(x0.shape, generator=gen)
-        path.append((1 - beta).sqrt() * path[-1] + beta.sqrt() * z)
-    return torch.stack(path)
-
-
 # ---- cosine_abar ------------------------------------------------------------------------------
 
 def _cosine(T, s, power=2, first=0, norm=True):
     u = torch.arange(first, T + 1, dtype=torch.float64) / T
     f = ((u + s) / (1 + s) * math.pi / 2).cos() ** power
     return f / math.cos(s / (1 + s) * math.pi / 2) ** power if norm else f
+
+
+def _angle(T, angle, norm=True):
+    """cos^2 of another angle(t / T)."""
+    f = angle(torch.arange(T + 1, dtype=torch.float64) / T).cos() ** 2
+    return f / f[0] if norm else f
 
 
 def _cosine_beta(T, s, most=1.0):
@@ -229,7 +167,22 @@ def _clipped(T, s=0.008):
         (lambda T, s=0.008: _cosine(T, s, first=1),
          lambda T, s=0.008: _cosine(T, s, first=1, norm=False),
          "step 0 is missing: return T + 1 numbers, and abar_0 is 1."),
-        (lambda T, s=0.008: _cosine(T, 0.0),
+        (lambda T, s=0.008: _cosine(T, s)[:-1],
+         lambda T, s=0.008: _cosine(T, s, norm=False)[:-1],
+         "step T is missing: return T + 1 numbers, for t = 0, 1, ..., T."),
+        (lambda T, s=0.008: _angle(T, lambda u: u + s / (1 + s) * math.pi / 2),
+         lambda T, s=0.008: _angle(T, lambda u: u + s / (1 + s) * math.pi / 2, norm=False),
+         lambda T, s=0.008: _angle(T, lambda u: (u + s / (1 + s)) * math.pi / 2),
+         "brackets: t / T + s belongs together, (t / T + s) / (1 + s), and all of it times pi / 2."),
+        (lambda T, s=0.008: _angle(T, lambda u: (u + s) / (1 + s) * math.pi),
+         lambda T, s=0.008: _angle(T, lambda u: (u + s) / (1 + s) * math.pi, norm=False),
+         "the angle goes to pi, so that abar rises again in the second half: multiply by pi / 2."),
+        (lambda T, s=0.008: _angle(T, lambda u: (u + s) / (1 + s)),
+         "pi / 2 is missing: the angle must grow to a quarter of a circle."),
+        (lambda T, s=0.008: _angle(T, lambda u: (u + s) * math.pi / 2),
+         "divide by 1 + s: at t = T the angle must be pi / 2, not more."),
+        (lambda T, s=0.008: _angle(T, lambda u: u / (1 + s) * math.pi / 2),
+         lambda T, s=0.008: _cosine(T, 0.0),
          "the offset s is not used. It keeps the first steps from being too small."),
         (lambda T, s=0.008: 1 - _cosine(T, s),
          "that rises from 0 to 1: it is 1 - abar_t, the variance of the noise."),

@@ -1,11 +1,11 @@
 """Exercises of notebook 02, the noise predictor: its loss, its four costumes, its exact form."""
-import math
 
 import torch
 from torch import nn
 
 from ..schedules import DDPM, like
 from . import normal, problem
+from .forward import mix
 
 # ---- ddpm_loss --------------------------------------------------------------------------------
 
@@ -25,15 +25,15 @@ def _loss_case(B):
             normal(B, 3, 4, 4, seed=1), DDPM(1000).abar.float())
 
 
-def _noisy(x0, t, eps, abar):
-    return like(abar[t].sqrt(), x0) * x0 + like((1 - abar[t]).sqrt(), x0) * eps
+_noisy = mix(torch.sqrt, lambda ab: (1 - ab).sqrt())
 
 
-def _loss(target=lambda x0, x_t, eps, s: eps, reduce=lambda error: (error**2).mean()):
-    """The loss with another target(x0, x_t, eps, s), or another way from the error to a number."""
+def _loss(target=lambda x0, x_t, eps, s: eps, reduce=lambda error: (error**2).mean(),
+          noisy=_noisy, told=lambda t, abar: t):
+    """The loss with another target(x0, x_t, eps, s), way from the error to a number, x_t, or time."""
     def loss(net, x0, t, eps, abar):
-        x_t = _noisy(x0, t, eps, abar)
-        return reduce(net(x_t, t) - target(x0, x_t, eps, like((1 - abar[t]).sqrt(), x0)))
+        x_t = noisy(x0, t, eps, abar)
+        return reduce(net(x_t, told(t, abar)) - target(x0, x_t, eps, like((1 - abar[t]).sqrt(), x0)))
     return loss
 
 
@@ -84,6 +84,20 @@ def _trains(f):
         (_loss(reduce=lambda e: e.mean() ** 2),
          _loss(reduce=lambda e: e.mean()),
          "errors of opposite sign cancel: square first, then take the mean."),
+        *((_loss(noisy=mix(a, s)), "x_t is off: " + text) for a, s, text in (
+            (lambda ab: ab, lambda ab: 1 - ab, "both square roots are missing, on abar_t and on 1 - abar_t."),
+            (torch.sqrt, lambda ab: 1 - ab, "a square root is missing on 1 - abar_t."),
+            (lambda ab: ab, lambda ab: (1 - ab).sqrt(), "a square root is missing on abar_t."),
+            (torch.sqrt, lambda ab: 1 - ab.sqrt(), "a^2 + s^2 = 1, not a + s = 1. So s = sqrt(1 - abar_t)."),
+            (torch.ones_like, lambda ab: (1 - ab).sqrt(),
+             "the picture is not shrunk, its factor is sqrt(abar_t)."),
+            (lambda ab: (1 - ab).sqrt(), torch.sqrt, "the coefficients of x0 and eps are swapped."))),
+        (*(_loss(noisy=mix(torch.sqrt, lambda ab: (1 - ab).sqrt(), slip))
+           for slip in ((1, 1), (1, 0), (0, 1))),
+         "x_t is made for t - 1: abar[0] = 1 is the clean picture, so step t is abar[t], not abar[t - 1]."),
+        (_loss(told=lambda t, abar: abar[t]), _loss(told=lambda t, abar: abar[t].sqrt()),
+         _loss(told=lambda t, abar: t / (len(abar) - 1)), _loss(told=lambda t, abar: t - 1),
+         "the network gets another number than t. It was made for the time itself: net(x_t, t)."),
         (_columns,
          "abar[t] has the shape (B,) and meets the last axis: a batch of 16 at 16 px broadcasts "
          "silently along the columns. Give it the shape (B, 1, 1, 1)."),
@@ -100,7 +114,8 @@ def ddpm_loss(net, x0, t, eps, abar):
     in 1 .. T. abar: (T+1,), abar[0] = 1.
     Returns the loss, one number that the network can be trained with.
     """
-    return ((net(_noisy(x0, t, eps, abar), t) - eps) ** 2).mean()
+    x_t = like(abar[t].sqrt(), x0) * x0 + like((1 - abar[t]).sqrt(), x0) * eps
+    return ((net(x_t, t) - eps) ** 2).mean()
 
 
 # ---- convert ----------------------------------------------------------------------------------
@@ -117,6 +132,7 @@ def _convert_cases():
            "The score is -eps / s: it points from the noisy picture to where the data are dense.",
            "x0 = (xt - s * eps) / a, v = a * eps - ..., score = -... / s"),
     cases=_convert_cases,
+    parts=("x0", "v", "score"),
     mistakes=(
         (lambda xt, eps, a, s: ((xt - eps) / a, ..., ...),
          "x0 is off: the noise enters scaled by s, so subtract s * eps."),
@@ -125,7 +141,12 @@ def _convert_cases():
         (lambda xt, eps, a, s: (..., s * (xt - s * eps) / a - a * eps, ...),
          lambda xt, eps, a, s: (..., s * (xt - s * eps) / a + a * eps, ...),
          "the sign of v is wrong: v = a eps - s x0."),
+        (lambda xt, eps, a, s: (..., a * eps - s * xt, ...),
+         "v is off: it takes the clean x0, not x_t. v = a eps - s x0."),
+        (lambda xt, eps, a, s: (..., s * eps - a * (xt - s * eps) / a, ...),
+         "a and s are exchanged in v: it is a eps - s x0."),
         (lambda xt, eps, a, s: (..., eps - (xt - s * eps) / a, ...),
+         lambda xt, eps, a, s: (..., (xt - s * eps) / a - eps, ...),
          "eps - x0 is the velocity of flow matching. Here v = a eps - s x0."),
         (lambda xt, eps, a, s: (..., ..., eps / s),
          lambda xt, eps, a, s: (..., ..., eps),
@@ -135,6 +156,8 @@ def _convert_cases():
          "by s."),
         (lambda xt, eps, a, s: (..., ..., -eps),
          "the score is off: divide by s. It grows where there is little noise."),
+        (lambda xt, eps, a, s: (..., ..., -(xt - (xt - s * eps) / a) / s**2),
+         "the score is off: the centre of the cloud is a x0, not x0. It is -(x_t - a x0) / s^2 = -eps / s."),
     ),
 )
 def convert(xt, eps, a, s):
@@ -146,65 +169,6 @@ def convert(xt, eps, a, s):
     """
     x0 = (xt - s * eps) / a
     return x0, a * eps - s * x0, -eps / s
-
-
-# ---- time_features: many designs are right, so the features must be bounded, distinct, smooth ----
-
-_TIMES = torch.arange(1001)
-
-
-def _gaps(f):
-    """Distances between the features of all pairs of times, (1001, 1001)."""
-    h = f(_TIMES.clone(), 32).double()
-    return torch.cdist(h, h, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _same_alone(f):
-    few = torch.tensor([3, 700])
-    return torch.allclose(f(few, 32), f(_TIMES.clone(), 32)[few], atol=1e-5)
-
-
-@problem(
-    works="every time from 0 to 1000 has its own bounded features, and neighbours look alike.",
-    hints=("Use waves of many lengths: the fast ones tell neighbours apart, the slow ones order "
-           "distant times.",
-           "dim / 2 frequencies from 1 down to about 1/10,000, in equal ratios; sin and cos of each.",
-           "freq = torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2)), then the sin "
-           "and cos of t[:, None] * freq, side by side."),
-    cases=lambda: [(_TIMES.clone(), 32), (torch.tensor([1, 500]), 8)],
-    limits=(
-        (lambda f: f(_TIMES.clone(), 32).shape == (1001, 32) and f(_TIMES[:2], 8).shape == (2, 8),
-         "the shape must be (B, dim): sines and cosines together make dim columns."),
-        (lambda f: f(_TIMES.clone(), 32).isfinite().all(),
-         "some features are NaN or infinite."),
-        (lambda f: f(_TIMES.clone(), 32).abs().max() < 20,
-         "the features are unbounded: a network copes badly with inputs up to 1000. sin and cos "
-         "stay between -1 and 1."),
-        (_same_alone,
-         "the same time must always get the same features: draw random frequencies once, from a "
-         "fixed seed, and use nothing that depends on the rest of the batch."),
-        (lambda f: (f(_TIMES.clone(), 32).double().std(dim=0) < 1e-4).double().mean() < 0.2,
-         "many columns are the same for all t, all zero or all one. Is there integer maths (//, "
-         ".long()) that rounds small frequencies to 0?"),
-        (lambda f: (_gaps(f) + torch.eye(1001)).min() > 0.02,
-         "distant t collide, or neighbours can hardly be told apart: some pairs of times get nearly "
-         "the same features. One frequency is not enough; use many, from fast to slow."),
-        (lambda f: _gaps(f).diagonal(1).mean() < 0.8 * _gaps(f).mean(),
-         "the features are not smooth: t and t + 1 are as far apart as any two times. Start at "
-         "frequency 1 and go down."),
-    ),
-    exact=False,
-)
-def time_features(t, dim):
-    """Turn a time into dim numbers that a network can use.
-
-    t: (B,) int64 in 0 .. 1000. dim: an even number.
-    Returns (B, dim) floats that are bounded, different for different t, and close for t close by.
-    """
-    half = dim // 2
-    freq = torch.exp(-math.log(10_000) * torch.arange(half) / half)
-    angle = t.float()[:, None] * freq
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 # ---- exact_denoiser ---------------------------------------------------------------------------
@@ -255,6 +219,10 @@ def _naive(xt, data, a, s):
          "the distance in the exponent must be squared."),
         (_weighted(lambda d2, s: -d2),
          "the noise level is missing: divide the squared distance by 2 s^2."),
+        (lambda xt, data, a, s: _weighted(lambda d2, s: -d2 / (2 * s**2 * xt.shape[1]))(xt, data, a, s),
+         "the squared distance is the sum over all d numbers, not their mean."),
+        (lambda xt, data, a, s: (-((xt[:, None] - a * data) ** 2).sum(-1) / (2 * s**2)).exp() @ data,
+         "the weights do not sum to 1: divide by their sum, as softmax does."),
         (_weighted(lambda d2, s: -1e9 * d2),
          "the nearest example alone is only the s -> 0 limit; with more noise, take the mean."),
         (lambda xt, data, a, s: a * _weighted(lambda d2, _: -d2 / (2 * s**2))(xt, data, a, s),

@@ -6,16 +6,16 @@ from . import normal, problem
 
 # ---- ddpm_step --------------------------------------------------------------------------------
 
-def _three():
+def three() -> list:
     """Stand-ins for x_t, eps_hat (or x0) and z (or x0_prev)."""
     return [normal(2, 3, 4, 4, seed=seed) for seed in range(3)]
 
 
 def _ddpm_cases():
     coarse, fine = DDPM(10, beta=torch.linspace(0.05, 0.5, 10)), DDPM(1000)
-    xt, eps, z = _three()
+    xt, eps, z = three()
     return [(xt, eps, t, c.beta, c.abar, z)
-            for c, t in ((coarse, 6), (coarse, 10), (fine, 300), (coarse, 1), (fine, 1))]
+            for c, t in ((coarse, 6), (coarse, 10), (fine, 300), (coarse, 1))]
 
 
 def _posterior_sd(t, betas, abar):
@@ -36,22 +36,34 @@ def _step(mean=_mean, sd=_posterior_sd):
 
 
 def _both(mean):
-    """A wrong mean, with either of the two right variances."""
-    return _step(mean), _step(mean, _beta_sd)
+    """A wrong mean, with either of the two right variances, or without noise."""
+    return _step(mean), _step(mean, _beta_sd), _step(mean, lambda *_: 0.0)
 
 
-def _slips(sd):
-    """betas[t - 1], abar[t - 1], or both of them."""
-    return (lambda x, e, t, b, ab, z: _step(sd=sd)(x, e, t, b.roll(1), ab, z),
-            lambda x, e, t, b, ab, z: _step(sd=sd)(x, e, t, b, ab.roll(1), z),
-            lambda x, e, t, b, ab, z: _step(sd=sd)(x, e, t, b.roll(1), ab.roll(1), z))
+def _both_sizes(sd):
+    """A wrong factor of z, in all steps or, as it should be, not in the last one."""
+    return _step(sd=sd), _step(sd=lambda t, b, ab: sd(t, b, ab) if t > 1 else 0.0)
+
+
+_RIGHT, _BETA, _ABAR, _BOTH = (lambda b, ab, i=i, j=j: (b.roll(i), ab.roll(j))
+                               for i, j in ((0, 0), (1, 0), (0, 1), (1, 1)))
+
+
+def _slips(sd, slips_of_sd):
+    """betas[t - 1], abar[t - 1], or both of them: in the mean, in the noise, or in both."""
+    def step(mean, noise):
+        return _step(lambda x, e, t, b, ab: _mean(x, e, t, *mean(b, ab)),
+                     lambda t, b, ab: sd(t, *noise(b, ab)))
+    return [step(mean, noise) for mean in (_RIGHT, _BETA, _ABAR, _BOTH) for noise in slips_of_sd
+            if (mean, noise) != (_RIGHT, _RIGHT)]
 
 
 @problem(
     works="one step of Algorithm 2: the mean of x_(t-1), then fresh noise, but none at the end.",
     hints=("Remove a little of the predicted noise, undo the shrinking of this one step, add noise.",
-           "mean = (x_t - beta_t / sqrt(1 - abar_t) * eps_hat) / sqrt(1 - beta_t), then sigma z "
-           "with sigma = sqrt(beta_t), and z only for t > 1.",
+           "mean = (x_t - beta_t / sqrt(1 - abar_t) * eps_hat) / sqrt(1 - beta_t), then sigma z, and z only "
+           "for t > 1. sigma^2 = beta_t is the larger choice, the posterior's variance "
+           "beta_t (1 - abar_(t-1)) / (1 - abar_t) the smaller one. Both are right.",
            "mean = (xt - betas[t] / ... * eps_hat) / (1 - betas[t]).sqrt(); "
            "return mean if t == 1 else mean + ... * z"),
     cases=_ddpm_cases,
@@ -71,13 +83,32 @@ def _slips(sd):
          "that mean is x0_hat: it takes out all the noise in one step. Take one small step."),
         (*_both(lambda x, e, t, b, ab: x - e),
          "you subtract the whole predicted noise; one step removes only a little of it."),
+        (*_both(lambda x, e, t, b, ab: x - (1 - ab[t]).sqrt() * e),
+         *_both(lambda x, e, t, b, ab: (x - (1 - ab[t]).sqrt() * e) / (1 - b[t]).sqrt()),
+         "you take out all the predicted noise, s eps_hat, at once. One step removes beta_t / s eps_hat."),
+        (*_both(lambda x, e, t, b, ab: (x + b[t] / (1 - ab[t]).sqrt() * e) / (1 - b[t]).sqrt()),
+         "the predicted noise is added: subtract it."),
+        (*_both(lambda x, e, t, b, ab: (x - b[t] / (1 - ab[t]).sqrt() * e) * (1 - b[t]).sqrt()),
+         "you shrink once more: undo the shrinking of the forward step, divide by sqrt(1 - beta_t)."),
+        (*_both(lambda x, e, t, b, ab: (x - b[t] / (1 - ab[t]).sqrt() * e) / (1 - b[t])),
+         "a root is missing: all of it is divided by sqrt(1 - beta_t)."),
+        (*_both(lambda x, e, t, b, ab: (x - (1 - b[t]) / (1 - ab[t]).sqrt() * e) / (1 - b[t]).sqrt()),
+         "the factor of the predicted noise is beta_t / s, what is lost in this step, not (1 - beta_t) / s."),
+        (*_both(lambda x, e, t, b, ab: x / (1 - b[t]).sqrt() - b[t] / (1 - ab[t]).sqrt() * e),
+         "brackets: the noise is subtracted first, then all of it is divided by sqrt(1 - beta_t)."),
         (_step(sd=lambda t, b, ab: b[t] if t > 1 else 0.0),
          _step(sd=lambda t, b, ab: _posterior_sd(t, b, ab) ** 2),
          "z is multiplied by sigma^2, a variance. Multiply it by sigma, the root."),
+        (*_both_sizes(lambda t, b, ab: 1.0), "sigma is missing: multiply z by sqrt(beta_t)."),
+        (*_both_sizes(lambda t, b, ab: (1 - ab[t]).sqrt()),
+         *_both_sizes(lambda t, b, ab: (1 - ab[t - 1]).sqrt()),
+         "z gets the noise level of a whole x_t. One step adds only a little: sigma = sqrt(beta_t)."),
+        (*_both_sizes(lambda t, b, ab: (b[t] * (1 - ab[t]) / (1 - ab[t - 1])).sqrt()),
+         "the ratio in sigma is upside down: the posterior's is (1 - abar_(t-1)) / (1 - abar_t), below 1."),
         (_step(sd=lambda t, b, ab: b[t].sqrt()),
          "the last step, t = 1, must add no noise: it would stay as grain on the final picture."),
         (_step(sd=lambda *_: 0.0), "there is no fresh noise: z is unused, and the samples collapse."),
-        (*_slips(_posterior_sd), *_slips(_beta_sd),
+        (*_slips(_posterior_sd, (_RIGHT, _BETA, _ABAR, _BOTH)), *_slips(_beta_sd, (_RIGHT, _BETA)),
          "an index slip: betas and abar have T + 1 entries, so step t uses betas[t] and abar[t]."),
     ),
 )
@@ -89,13 +120,15 @@ def ddpm_step(xt, eps_hat, t, betas, abar, z):
     z: fresh noise, like xt. Its variance is betas[t] or the posterior's, both are right.
     Returns x_(t-1), like xt. The last step, t = 1, adds no noise.
     """
-    return _mean(xt, eps_hat, t, betas, abar) + _posterior_sd(t, betas, abar) * z
+    mean = (xt - betas[t] / (1 - abar[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+    sigma = (betas[t] * (1 - abar[t - 1]) / (1 - abar[t])).sqrt()  # the posterior's: 0 at t = 1
+    return mean + sigma * z
 
 
 # ---- ddim_step --------------------------------------------------------------------------------
 
 def _ddim_cases():
-    xt, eps, z = _three()
+    xt, eps, z = three()
     return [(xt, eps, torch.tensor(t), torch.tensor(r), eta, z) for t, r, eta in (
         (0.3, 0.7, 0.0), (0.3, 0.7, 0.5), (0.1, 0.25, 1.0), (0.8, 1.0, 0.5), (0.8, 1.0, 0.0))]
 
@@ -108,14 +141,31 @@ def _x0_hat(xt, eps, t):
     return (xt - (1 - t).sqrt() * eps) / t.sqrt()
 
 
-def _ddim(sigma=_sigma, x0=_x0_hat, noise=lambda eps, z: eps,
-          towards=lambda t, r, sd: 1 - r - sd**2, clamp=-torch.inf):
-    """A DDIM step with one part replaced; `towards` is the variance given to eps_hat."""
+def _ddim(sigma=_sigma, x0=_x0_hat, noise=lambda eps, z: eps, shrink=torch.sqrt, root=torch.sqrt,
+          towards=lambda t, r, sd: 1 - r - sd**2, fresh=1.0, least=-torch.inf):
+    """A DDIM step with one part replaced; `towards` is the variance given to eps_hat, at least `least`."""
     def step(xt, eps, t, r, eta, z):
         sd = sigma(t, r, eta)
-        root = towards(t, r, sd).clamp(min=clamp).sqrt()
-        return r.sqrt() * x0(xt, eps, t) + root * noise(eps, z) + sd * z
+        direction = root(towards(t, r, sd).clamp(min=least)) * noise(eps, z)
+        return shrink(r) * x0(xt, eps, t) + direction + fresh * sd * z
     return step
+
+
+def _clamped(**parts):
+    """A wrong step as it is, and with max(0, ...) under the root."""
+    return _ddim(**parts), _ddim(least=0.0, **parts)
+
+
+def _no_root(xt, eps, t):
+    return (xt - (1 - t) * eps) / t
+
+
+def _x0_hat_only(xt, eps, t, r, eta, z):
+    return _x0_hat(xt, eps, t)
+
+
+def _same(v):
+    return v
 
 
 def _chain_step(xt, eps, t, r, eta, z):
@@ -138,17 +188,31 @@ def _chain_step(xt, eps, t, r, eta, z):
         (_chain_step,
          "that is the mean of DDPM's small step, made for r = t - 1 and eta = 1: it cannot skip. "
          "Go through x0_hat."),
-        (_ddim(sigma=lambda t, r, eta: eta),
-         _ddim(sigma=lambda t, r, eta: eta, clamp=0.0),
+        (_x0_hat_only, "that is x0_hat, the end of the way. Noise it again, to the level of r."),
+        (_ddim(fresh=0.0), "sigma z is missing: the root makes room for fresh noise, and none comes."),
+        (*(_ddim(**{k: v for k, v in no_roots.items() if k in which})
+           for which in (("x0",), ("shrink",), ("root",), ("shrink", "root"), ("x0", "shrink", "root"))
+           for no_roots in ({"x0": _no_root, "shrink": _same, "root": _same},)),
+         "a root is missing: the coefficients are sqrt(abar) and sqrt(1 - abar), in x0_hat and after it."),
+        (*_clamped(towards=lambda t, r, sd: 1 - r - sd),
+         _ddim(towards=lambda t, r, sd: ((1 - r).sqrt() - sd)**2),
+         "variances add up, not standard deviations: under the root stands 1 - abar_r - sigma^2."),
+        (*_clamped(sigma=lambda t, r, eta: eta * ((1 - r) / (1 - t)).sqrt() * (1 - r / t).sqrt()),
+         *_clamped(sigma=lambda t, r, eta: eta * ((1 - r) / (1 - t) * (1 - r / t)).sqrt()),
+         *_clamped(sigma=lambda t, r, eta: eta * ((1 - t) / (1 - r)).sqrt() * (1 - t / r).sqrt()),
+         "a root of a negative number, or 1 / 0: are abar_t and abar_r exchanged, or is a ratio in sigma "
+         "upside down? (1 - abar_r) / (1 - abar_t) and abar_t / abar_r are below 1."),
+        (*_clamped(sigma=lambda t, r, eta: eta),
          "eta stands in place of sigma. sigma is eta times a factor that depends on t and r."),
         (_ddim(sigma=lambda t, r, eta: _sigma(t, r, eta) ** 2),
          "z is multiplied by sigma^2, a variance. Multiply it by sigma, the root."),
         (_ddim(sigma=lambda t, r, eta: 0.0),
-         "eta is not used: at eta = 0 this is right, but for eta > 0 some of the noise is fresh."),
-        (_ddim(sigma=lambda t, r, eta: eta * (1 - r).sqrt()),
-         _ddim(sigma=lambda t, r, eta: eta * (1 - t / r).sqrt()),
-         _ddim(sigma=lambda t, r, eta: eta * ((1 - r) / (1 - t)).sqrt(), clamp=0.0),
-         _ddim(sigma=lambda t, r, eta: eta * ((1 - r) / (1 - t)).sqrt()),
+         "at eta = 0 this is right, but for eta > 0 no noise is fresh. Either eta is not used, or sigma is 0 "
+         "because of a ratio that is upside down: abar_t / abar_r is below 1."),
+        (*_clamped(sigma=lambda t, r, eta: eta * (1 - r).sqrt()),
+         *_clamped(sigma=lambda t, r, eta: eta * (1 - t / r).sqrt()),
+         *_clamped(sigma=lambda t, r, eta: eta * ((1 - r) / (1 - t)).sqrt()),
+         *_clamped(sigma=lambda t, r, eta: eta * (1 - t).sqrt()),
          "sigma is off: it is eta sqrt((1 - abar_r) / (1 - abar_t)) sqrt(1 - abar_t / abar_r)."),
         (_ddim(towards=lambda t, r, sd: 1 - t - sd**2),
          "eps_hat gets the noise level of t. You go to r: use 1 - abar_r."),
@@ -167,9 +231,9 @@ def ddim_step(xt, eps_hat, abar_t, abar_r, eta, z):
     Returns x_r = sqrt(abar_r) x0_hat + sqrt(1 - abar_r - sigma^2) eps_hat + sigma z, like xt, where
     sigma = eta sqrt((1 - abar_r) / (1 - abar_t)) sqrt(1 - abar_t / abar_r).
     """
-    sigma = _sigma(abar_t, abar_r, eta)
-    return (abar_r.sqrt() * _x0_hat(xt, eps_hat, abar_t)
-            + (1 - abar_r - sigma**2).sqrt() * eps_hat + sigma * z)
+    x0_hat = (xt - (1 - abar_t).sqrt() * eps_hat) / abar_t.sqrt()
+    sigma = eta * ((1 - abar_r) / (1 - abar_t)).sqrt() * (1 - abar_t / abar_r).sqrt()
+    return abar_r.sqrt() * x0_hat + (1 - abar_r - sigma**2).sqrt() * eps_hat + sigma * z
 
 
 # ---- timesteps: any spacing is right, so only the rules of a sampling grid are judged -----------
@@ -214,86 +278,3 @@ def timesteps(T, n):
     Returns n + 1 different whole numbers from T (noise) down to 0 (the picture), in any spacing.
     """
     return torch.linspace(T, 0, n + 1).round().long()
-
-
-# ---- dpmpp_2m_step ----------------------------------------------------------------------------
-
-def _2m_cases():
-    """An uneven step, a first step, the last step, where s_next = 0 and lam_next is infinite."""
-    def case(lam_prev, lam, lam_next):
-        xt, x0, x0_prev = _three()
-        before = (None, None) if lam_prev is None else (x0_prev, torch.tensor(lam_prev))
-        lam, lam_next = torch.tensor(lam), torch.tensor(lam_next)
-        s, s_next = (torch.sigmoid(-2 * v).sqrt() for v in (lam, lam_next))
-        return xt, x0, *before, lam, lam_next, torch.sigmoid(2 * lam_next).sqrt(), s, s_next
-    return [case(-1.0, -0.2, 1.1), case(None, -1.0, -0.2), case(0.4, 1.1, torch.inf)]
-
-
-def _extrapolated(x0, x0_prev, h, h_prev):
-    return x0 + (x0 - x0_prev) * h / (2 * h_prev)
-
-
-def _move(xt, D, h, a_next, s, s_next):
-    return s_next / s * xt - a_next * torch.expm1(-h) * D
-
-
-def _2m(direction=_extrapolated, move=_move, first_too=False):
-    """A 2M step with another D = direction(x0, x0_prev, h, h_prev), or another final formula."""
-    def step(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
-        h, D = lam_next - lam, x0
-        if first_too or (x0_prev is not None and s_next > 0):
-            D = direction(x0, x0_prev, h, lam - lam_prev)
-        return move(xt, D, h, a_next, s, s_next)
-    return step
-
-
-@problem(
-    works="second order from memory: the last x0_hat gives the slope, at no further network call.",
-    hints=("First write DDIM: x_next = (s_next / s) x_t - a_next (e^-h - 1) x0, h = lam_next - lam.",
-           "Now replace x0 by D = (1 + 1/(2k)) x0 - x0_prev / (2k), k = (lam - lam_prev) / h; but "
-           "D = x0 if x0_prev is None or s_next == 0.",
-           "D = x0 + (x0 - x0_prev) * h / (2 * ...); "
-           "return s_next / s * xt - a_next * torch.expm1(...) * D"),
-    cases=_2m_cases,
-    mistakes=(
-        (_2m(lambda x0, prev, h, h_prev: x0 + (x0 - prev) * h_prev / (2 * h)),
-         "k is inverted: this passes only on equal steps. k = (lam - lam_prev) / h."),
-        (_2m(lambda x0, prev, h, h_prev: x0 + (x0 - prev) / 2),
-         "you take k = 1, which is right only for equal steps. k = (lam - lam_prev) / h."),
-        (_2m(move=lambda xt, D, h, a, s, sn: sn / s * xt - a * torch.expm1(h) * D),
-         _2m(move=lambda xt, D, h, a, s, sn: sn / s * xt + a * torch.expm1(h) * D),
-         _2m(move=lambda xt, D, h, a, s, sn: sn / s * xt + a * torch.expm1(-h) * D),
-         "a sign is wrong: the weight of D is -a_next (e^-h - 1), a number above 0."),
-        (_2m(move=lambda xt, D, h, a, s, sn: s / sn * xt - a * torch.expm1(-h) * D),
-         "x_t is scaled the wrong way round: its noise shrinks from s to s_next."),
-        (_2m(move=lambda xt, D, h, a, s, sn: a / (1 - s**2).sqrt() * xt - sn * torch.expm1(h) * D),
-         "that formula extrapolates eps: it is another solver, DPM-Solver. The ++ one uses x0."),
-        (_2m(lambda x0, prev, h, h_prev: x0 - (x0 - prev) * h / (2 * h_prev)),
-         _2m(lambda x0, prev, h, h_prev: (1 + h / (2 * h_prev)) * x0 + prev * h / (2 * h_prev)),
-         "D must go on in the direction from x0_prev to x0: (1 + 1/(2k)) x0 - x0_prev / (2k)."),
-        (_2m(lambda x0, prev, h, h_prev: x0 + (x0 - prev) * h / h_prev),
-         "the 2 in 1/(2k) is missing: the slope is used half a step ahead, in the middle."),
-        (_2m(lambda x0, prev, h, h_prev: x0), "x0_prev is not used: that is DDIM, first order."),
-        (lambda *args: _2m(first_too=args[2] is None)(*args),
-         "the first step has no memory: x0_prev is None. Use D = x0 there."),
-    ),
-    limits=(
-        (lambda f: f(*_2m_cases()[2]).isfinite().all(),
-         "NaN at the last step: there s_next = 0 and h is infinite. Use D = x0 if s_next == 0."),
-    ),
-)
-def dpmpp_2m_step(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
-    """One step of DPM-Solver++(2M), from x_t to x_next.
-
-    xt, x0, x0_prev: (B, C, H, W): the noisy picture, the picture predicted now, and the one
-    predicted a step before. lam = ln(a / s) of the last, this and the next time; a_next, s, s_next:
-    the coefficients; all of them tensors of one number.
-    In the first step x0_prev and lam_prev are None; in the last step s_next = 0, lam_next = inf.
-    Both of them use D = x0, else D = (1 + 1/(2k)) x0 - x0_prev / (2k), k = (lam - lam_prev) / h.
-    Returns x_next = (s_next / s) x_t - a_next (e^-h - 1) D, h = lam_next - lam, like xt.
-    """
-    h, D = lam_next - lam, x0
-    if x0_prev is not None and s_next > 0:
-        k = (lam - lam_prev) / h
-        D = (1 + 1 / (2 * k)) * x0 - x0_prev / (2 * k)
-    return s_next / s * xt - a_next * torch.expm1(-h) * D

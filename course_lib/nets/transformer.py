@@ -9,6 +9,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import checks
+
 
 class Block(nn.Module):
     """One layer: tokens (B, N, width) -> (B, N, width)."""
@@ -41,8 +43,9 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None and not mask.any(1).all():
-            raise ValueError("a row of the mask is all padding: its softmax would be NaN")
+        if mask is not None and (mask.dtype != torch.bool or not (checks.capturing() or mask.any(1).all())):
+            raise ValueError("the mask must be True on tokens, with a True in every row (a softmax over "
+                             f"padding alone is NaN); given {checks.kind(mask)}")
         for block in self.blocks:
             x = block(x, mask)
         return self.norm(x)

@@ -15,32 +15,39 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from .layers import Attention, Down, ResBlock, Up
 
-SIZE, GRID = 64, 8  # edges of picture and latent
+SIZE, LATENT = 64, 8  # edges of picture and latent
 
 
-class Codec(Protocol):
+class Decoder(Protocol):
+    """What a system needs to draw."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (B, C, h, w) -> pictures (B, 3, H, W), not clipped."""
+
+
+class Codec(Decoder, Protocol):
     """What diffusion needs to know about a latent space."""
 
     def encode(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] -> latents (B, C, h, w) of about unit variance."""
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Latents -> pictures; not clipped."""
 
-
-class Pixels(Codec):
+class Pixels:
     """The codec that does nothing: diffusion on pictures."""
 
     def encode(self, x: Tensor) -> Tensor:
+        """The pictures."""
         return x
 
     def decode(self, z: Tensor) -> Tensor:
+        """The pictures."""
         return z
 
 
-class Sum(nn.Module):
+class Parallel(nn.Module):
     """Paths side by side: what they give is added."""
 
     def __init__(self, *paths: nn.Module):
@@ -55,7 +62,7 @@ def encoder(c_out: int, fine: int = 64, coarse: int = 128) -> nn.Module:
     """(B, 3, 64, 64) -> (B, c_out, 8, 8). 4 x 4 pixels become channels, so the work is done at 16 x 16
     (`fine` channels) and 8 x 8 (`coarse`). A straight, linear path runs beside it: alone it would
     learn what a principal component analysis of 8 x 8 squares finds, and it learns that at once."""
-    return Sum(nn.Conv2d(3, c_out, 8, stride=8), nn.Sequential(
+    return Parallel(nn.Conv2d(3, c_out, 8, stride=8), nn.Sequential(
         nn.PixelUnshuffle(4), nn.Conv2d(48, fine, 3, padding=1), ResBlock(fine, fine), ResBlock(fine, fine),
         Down(fine, coarse), ResBlock(coarse, coarse), Attention(coarse), ResBlock(coarse, coarse),
         nn.GroupNorm(8, coarse), nn.SiLU(), nn.Conv2d(coarse, c_out, 3, padding=1)))
@@ -63,7 +70,7 @@ def encoder(c_out: int, fine: int = 64, coarse: int = 128) -> nn.Module:
 
 def decoder(c_in: int, fine: int = 64, coarse: int = 128) -> nn.Module:
     """(B, c_in, 8, 8) -> (B, 3, 64, 64): the encoder backwards."""
-    return Sum(nn.Sequential(nn.Conv2d(c_in, 192, 1), nn.PixelShuffle(8)), nn.Sequential(
+    return Parallel(nn.Sequential(nn.Conv2d(c_in, 192, 1), nn.PixelShuffle(8)), nn.Sequential(
         nn.Conv2d(c_in, coarse, 3, padding=1), ResBlock(coarse, coarse), Attention(coarse),
         ResBlock(coarse, coarse), Up(coarse, fine), ResBlock(fine, fine), ResBlock(fine, fine),
         nn.GroupNorm(8, fine), nn.SiLU(), nn.Conv2d(fine, 48, 3, padding=1), nn.PixelShuffle(4)))
@@ -88,7 +95,8 @@ class KLAutoencoder(nn.Module):
 
     def __init__(self, channels: int = 8, beta: float = 0.004, fine: int = 64, coarse: int = 128):
         super().__init__()
-        self.channels, self.beta = channels, beta
+        checks.whole(channels, 1, what="channels")
+        self.channels, self.beta = channels, checks.number(beta, 0, what="beta")
         self.encoder = encoder(2 * channels, fine, coarse)
         self.decoder = decoder(channels, fine, coarse)
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
@@ -96,7 +104,7 @@ class KLAutoencoder(nn.Module):
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures -> mean and log variance of their clouds, each (B, channels, 8, 8), unscaled."""
-        check_pictures(x)
+        checks.pictures(x, SIZE)
         mu, logvar = self.encoder(x).chunk(2, dim=1)
         return mu, logvar.clamp(-20, 10)
 
@@ -142,7 +150,7 @@ class VQAutoencoder(nn.Module):
         self.register_buffer("reach", reach[:, None, None], persistent=False)
 
     @property
-    def codes(self) -> int:
+    def codebook_size(self) -> int:
         """How many different tokens there are."""
         return math.prod(self.levels)
 
@@ -153,10 +161,10 @@ class VQAutoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, 64, 64) -> quantised latents (B, 4, 8, 8) in [-1, 1]."""
-        check_pictures(x)
-        return self.snap(torch.tanh(self.encoder(x)))
+        checks.pictures(x, SIZE)
+        return self.quantize(torch.tanh(self.encoder(x)))
 
-    def snap(self, z: Tensor) -> Tensor:
+    def quantize(self, z: Tensor) -> Tensor:
         """Any latents (B, 4, 8, 8) -> the nearest quantised ones; the gradient is that of the identity."""
         nearest = (z.clamp(-1, 1) * self.reach).round() / self.reach
         return z + (nearest - z).detach()
@@ -166,13 +174,13 @@ class VQAutoencoder(nn.Module):
         check_latents(z, len(self.levels))
         return self.decoder(z)
 
-    def tokens(self, x: Tensor, search: int = 0) -> Tensor:
-        """Pictures (B, 3, 64, 64) -> tokens (B, 8, 8), int64 in 0 .. codes - 1.
+    def encode_tokens(self, x: Tensor, search: int = 0) -> Tensor:
+        """Pictures (B, 3, 64, 64) -> tokens (B, 8, 8), int64 in 0 .. codebook_size - 1.
 
-        search: so many steps of `refine` look for better tokens than the encoder's; whoever decodes
+        search: so many steps of `optimize_latents` look for better tokens than the encoder's; whoever decodes
         them need not know.
         """
-        z = refine(self, x, search, snap=self.snap) if search else self.encode(x)
+        z = optimize_latents(self, x, search, quantize=self.quantize) if search else self.encode(x)
         digits = ((z + 1) * self.reach).round().long()  # each 0 .. level - 1
         ids = torch.zeros_like(digits[:, 0])
         for digit, n in zip(digits.unbind(1), self.levels, strict=True):
@@ -181,8 +189,10 @@ class VQAutoencoder(nn.Module):
 
     def decode_tokens(self, ids: Tensor) -> Tensor:
         """Tokens (B, 8, 8) -> pictures (B, 3, 64, 64), not clipped."""
-        if ids.min() < 0 or ids.max() >= self.codes:
-            raise ValueError(f"tokens are 0 .. {self.codes - 1}, given {ids.min()} .. {ids.max()}")
+        if ids.shape[1:] != (LATENT, LATENT) or ids.dtype != torch.long or not (
+                (ids >= 0) & (ids < self.codebook_size)).all():
+            raise ValueError(f"tokens are whole numbers (B, {LATENT}, {LATENT}) in 0 .. "
+                             f"{self.codebook_size - 1}, given {checks.kind(ids)} {ids.min()} .. {ids.max()}")
         digits = []
         for n in reversed(self.levels):
             digits.append(ids % n)
@@ -191,12 +201,13 @@ class VQAutoencoder(nn.Module):
 
 
 @torch.inference_mode(False)  # it needs gradients, wherever it is called
-def refine(codec: Codec, x: Tensor, steps: int = 50, lr: float = 0.05, snap=lambda z: z) -> Tensor:
+def optimize_latents(codec: Codec, x: Tensor, steps: int = 50, lr: float = 0.05,
+                     quantize=lambda z: z) -> Tensor:
     """Latents of pictures x that decode to something nearer to x than `codec.encode(x)` does.
 
     An encoder guesses the latent in one pass. Here Adam moves that guess down the gradient of the
     squared error, each picture's on its own, while the codec's weights stay: the decoder alone
-    decides which latent is best. `snap` keeps the latents legal where they are tokens: `vq.snap`.
+    decides which latent is best. `quantize` keeps the latents legal where they are tokens: `vq.quantize`.
     Returns the best latents on the way, never worse than the guess. What is gained is called the
     amortisation gap (Cremer et al. 2018; Kim et al. 2018 train with such steps).
     """
@@ -206,7 +217,7 @@ def refine(codec: Codec, x: Tensor, steps: int = 50, lr: float = 0.05, snap=lamb
     optimizer = torch.optim.Adam([z], lr)
     for _ in range(steps + 1):
         with torch.enable_grad():
-            legal = snap(z)
+            legal = quantize(z)
             error = ((codec.decode(legal) - x) ** 2).mean((1, 2, 3), keepdim=True)
             z.grad, = torch.autograd.grad(error.sum(), z)
         better = error < least
@@ -215,16 +226,8 @@ def refine(codec: Codec, x: Tensor, steps: int = 50, lr: float = 0.05, snap=lamb
     return best
 
 
-def check_pictures(x: Tensor) -> None:
-    """Raise ValueError unless x can be pictures (B, 3, 64, 64) in [-1, 1]."""
-    if x.ndim != 4 or x.shape[1:] != (3, SIZE, SIZE):
-        raise ValueError(f"expected pictures (B, 3, {SIZE}, {SIZE}), given {tuple(x.shape)}")
-    if not x.is_floating_point() or x.abs().max() > 10:
-        raise ValueError(f"expected floats in [-1, 1], given {x.dtype} {x.min():g} .. {x.max():g}: use "
-                         "data.to_float on uint8 pictures")
-
-
 def check_latents(z: Tensor, channels: int) -> None:
-    """Raise ValueError unless z is (B, channels, 8, 8)."""
-    if z.ndim != 4 or z.shape[1:] != (channels, GRID, GRID):
-        raise ValueError(f"expected latents (B, {channels}, {GRID}, {GRID}), given {tuple(z.shape)}")
+    """Raise ValueError unless z is (B, channels, 8, 8) and finite."""
+    if z.ndim != 4 or z.shape[1:] != (channels, LATENT, LATENT):
+        raise ValueError(f"expected latents (B, {channels}, {LATENT}, {LATENT}), given {tuple(z.shape)}")
+    checks.finite(z, "latents")

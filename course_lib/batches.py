@@ -1,0 +1,109 @@
+"""Endless batches: dicts of tensors whose keys are the arguments of the loss that eats them.
+
+All that is random comes from torch's global state, so one seed repeats a training. Pictures are drawn with
+`Emoji.weights`. Tables and pictures are moved to the device once; nothing is loaded in the background, since
+everything fits in memory.
+"""
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from . import checks, data
+from .captions import facts, mostly_captions, random_text
+from .data import Emoji, shift, to_float
+from .guidance import augment, drop
+from .nets.classifier import labels
+from .nets.text import Tokenizer
+from .systems.prompts import TextEncoder, encode
+
+
+def picture_batches(emoji: Emoji, n: int, device=None, change: Callable[[Tensor], Tensor] = lambda x: x,
+                    name: str = "x_0") -> Iterator[dict]:
+    """{name: pictures (n, 3, S, S) in [-1, 1]}; change: what is done to each batch, such as `flip_and_shift`.
+    """
+    for x in emoji.batches(n, device):
+        yield {name: change(x)}
+
+
+def enlarging_batches(emoji: Emoji, n: int, device=None, k: int = 4, most: float = 0.5) -> Iterator[dict]:
+    """Pictures x_0 with what an enlarger is told: low_res, k times smaller and damaged, and the share of
+    noise on each, aug_level (n,), even in 0 .. most."""
+    for x in emoji.batches(n, device):
+        level = most * torch.rand(n, device=x.device)
+        yield {"x_0": x, "low_res": augment(data.shrink(x, k), level), "aug_level": level}
+
+
+def small_batches(emoji: Emoji, n: int, device=None, k: int = 4) -> Iterator[dict]:
+    """Pictures x_0 and the same ones k times smaller, low_res, undamaged."""
+    for x in emoji.batches(n, device):
+        yield {"x_0": x, "low_res": data.shrink(x, k)}
+
+
+def latent_batches(emoji: Emoji, z: Tensor, n: int, device=None) -> Iterator[dict]:
+    """{"x_0": latents (n, ...)}; z: the latents of emoji's pictures, in their order."""
+    z = _of(emoji, z).to(device)
+    for i in emoji.draws(n):
+        yield {"x_0": z[i.to(z.device)]}
+
+
+def class_batches(emoji: Emoji, z: Tensor, label: Tensor, classes: int, n: int, device=None,
+                  p: float = 0.1) -> Iterator[dict]:
+    """Latents x_0 and the label of each, (n,): that of label (N,), in 0 .. classes - 1, or with probability p
+    the number `classes`, which says nothing."""
+    z, label = _of(emoji, z).to(device), _of(emoji, label).to(device)
+    nothing = torch.tensor(classes, device=z.device)
+    for i in emoji.draws(n):
+        i = i.to(z.device)
+        yield {"x_0": z[i], "label": drop(label[i], nothing, p)}
+
+
+def caption_batches(emoji: Emoji, z: Tensor, encoder: TextEncoder, n: int, device=None, p: float = 0.1,
+                    texts: Callable[[dict], list[str]] = mostly_captions) -> Iterator[dict]:
+    """Latents x_0 (n, ...) with what the encoder gives for a text of each, such as words and mask.
+
+    Every picture comes with one of its true texts, texts(row); by default half of them are the caption.
+    With probability p it is the empty text instead, which teaches the same network the pictures as such,
+    for guidance (Ho & Salimans 2022). Each text is read once, before the first batch.
+    """
+    said = [checks.texts(texts(row)) for row in emoji.table]
+    every = ["", *sorted({text for row in said for text in row})]
+    number = {text: i for i, text in enumerate(every)}
+    read = {k: v.to(device) for k, v in encode(encoder, every).items()}
+    z = _of(emoji, z).to(device)
+    for i in emoji.draws(n):
+        pairs = zip(i.tolist(), torch.rand(n).tolist(), strict=True)
+        chosen = torch.tensor([number[said[k][int(u * len(said[k]))]] for k, u in pairs])
+        j = drop(chosen, torch.tensor(0), p).to(z.device)
+        yield {"x_0": z[i.to(z.device)], **{k: v[j] for k, v in read.items()}}
+
+
+def pair_batches(emoji: Emoji, tokenizer: Tokenizer, n: int, device=None) -> Iterator[dict]:
+    """Pictures x (n, 3, 64, 64), the tokens of one true text each, and match (n, n).
+
+    match[i, j]: text j is true of picture i. Many pictures of people share words, so off the
+    diagonal is not always wrong; such pairs are positives too. The batch is shifted by up to 3 pixels.
+    """
+    known, pictures = [facts(row) for row in emoji.table], emoji.pictures.to(device)
+    for i in emoji.draws(n):
+        drawn = [random_text(emoji.table[k]) for k in i.tolist()]
+        match = torch.tensor([[said <= known[k] for _, said in drawn] for k in i.tolist()])
+        x = shift(to_float(pictures[i.to(pictures.device)]))
+        tokens = tokenizer([text for text, _ in drawn])
+        yield {"x": x, "tokens": tokens.to(x.device), "match": match.to(x.device)}
+
+
+def label_batches(emoji: Emoji, n: int, device=None) -> Iterator[dict]:
+    """Pictures x (n, 3, 64, 64), the batch shifted by up to 3 pixels, and their labels category, tone, style.
+    """
+    truth, pictures = labels(emoji.table), emoji.pictures.to(device)
+    for i in emoji.draws(n):
+        x = shift(to_float(pictures[i.to(pictures.device)]))
+        yield {"x": x, **{k: v[i].to(x.device) for k, v in truth.items()}}
+
+
+def _of(emoji: Emoji, z: Tensor) -> Tensor:
+    if len(z) != len(emoji):
+        raise ValueError(f"there are {len(z)} entries for {len(emoji)} pictures: they must be of the same "
+                         "split, in the same order")
+    return torch.as_tensor(z)

@@ -1,0 +1,1 @@
+"""The networks, from their layers to whole models."""

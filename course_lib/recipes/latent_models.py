@@ -1,0 +1,158 @@
+"""Codecs, and diffusion on their latents."""
+import hashlib
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .. import batches, checks, data, files
+from ..clusters import kmeans, unit_pca
+from ..denoiser import Denoiser
+from ..metrics import psnr
+from ..nets.autoencoder import KLAutoencoder, VQAutoencoder
+from ..nets.unet import ClassEmbed
+from ..systems import LatentDiffusion, StableDiffusion
+from .pixel_models import of_pictures, picture_denoiser
+from .registry import RUNS, SHIPPED, Recipe, Store, recipe
+
+
+def codec_recipe(build, steps: int, change=lambda x: x, **more) -> Recipe:
+    """The recipe that the three codecs share; change: what is done to each batch of pictures."""
+    return Recipe(build, of_pictures(16, change=change, name="x"), steps, lr=2e-3, measure=fidelity, **more)
+
+
+def fidelity(codec, store: Store) -> dict[str, float]:
+    """How near copies of new pictures come to them: PSNR in dB, mean over the validation split."""
+    x = data.to_float(data.emoji(64, split="val").pictures).to(next(codec.parameters()).device)
+    copies = torch.cat([codec.decode(codec.encode(part)) for part in x.split(64)])
+    return {"psnr_new_pictures_db": round(psnr(copies, x).mean().item(), 2)}
+
+
+@recipe
+def ae64() -> Recipe:
+    """64 x 64 x 3 to 8 x 8 x 8 and back: the codec of every latent model."""
+    return codec_recipe(KLAutoencoder, 80_000, data.flip_and_shift)
+
+
+@recipe
+def vae64() -> Recipe:
+    """A classic VAE: the same auto-encoder with so large a beta that noise can be decoded."""
+    return codec_recipe(partial(KLAutoencoder, beta=10), 10_000)
+
+
+@recipe
+def vq64() -> Recipe:
+    """64 x 64 x 3 to 8 x 8 tokens and back: the pictures' alphabet of a small DALL-E."""
+    return codec_recipe(VQAutoencoder, 77_000, data.flip_and_shift, needs=("ae64",), prepare=start_from_ae64)
+
+
+def start_from_ae64(model: nn.Module, store: Store, fresh: bool) -> None:
+    """Begin with the weights of ae64, all but those of the two layers at the latent, which have other shapes.
+    """
+    if fresh:
+        own, old = model.state_dict(), store.weights("ae64")
+        fitting = {k: v.float() for k, v in old.items() if k in own and v.shape == own[k].shape}
+        model.load_state_dict(fitting, strict=False)
+
+
+def latent_denoiser(widths, **more) -> Denoiser:
+    """`picture_denoiser` for 8 x 8 x 8 latents."""
+    return picture_denoiser(widths, patch=1, channels=8, **more)
+
+
+def of_latents(n: int, stream=batches.latent_batches, codec: str = "ae64"):
+    """The batches of a recipe that learns the latents of a codec, n at a time."""
+    def make(split="train", device=None, store=SHIPPED):
+        return stream(data.emoji(64, split=split), latents(codec, split, store), n, device)
+    return make
+
+
+CLASSES = 512
+
+
+@recipe
+def ldm64() -> Recipe:
+    """Latent diffusion on the latents of ae64, told which of 512 groups of look-alikes to draw."""
+    def make(split="train", device=None, store=SHIPPED):
+        emoji, z = data.emoji(64, split=split), latents("ae64", split, store)
+        return batches.class_batches(emoji, z, look_alikes(split, store)[0], CLASSES, 64, device)
+    build = partial(latent_denoiser, (96, 128), vectors={"label": partial(ClassEmbed, classes=CLASSES)})
+    return Recipe(build, make, steps=55_000, needs=("ae64",), prepare=keep_shares, assemble=latent_diffusion)
+
+
+def keep_shares(model: Denoiser, store: Store, fresh: bool) -> None:
+    """How often each group occurs is counted, not learned. A run can go on from shipped weights only where
+    k-means still numbers the groups as it did for them."""
+    counted, kept = look_alikes("train", store)[1], model.net.vectors["label"].share
+    if not fresh and not torch.allclose(counted, kept, atol=1e-3):
+        raise ValueError("the shipped ldm64 knows its groups by other numbers than k-means gives now: train "
+                         "it from nothing")
+    kept[:] = counted
+
+
+def latent_diffusion(model: Denoiser, store: Store) -> LatentDiffusion:
+    """The system that draws with a denoiser of ae64's latents."""
+    told = "label" in model.net.vectors
+    share = model.net.vectors["label"].share if told else None
+    return LatentDiffusion(model, store.load("ae64"), share)
+
+
+@recipe
+def ldm64_weak() -> Recipe:
+    """A far smaller ldm64, trained for a short time: the mistakes that `autoguide` leads away from."""
+    return Recipe(partial(latent_denoiser, (24, 24)), of_latents(32), steps=3_000, lr=2e-3, needs=("ae64",),
+                  assemble=latent_diffusion)
+
+
+@recipe
+def sd64() -> Recipe:
+    """Text to the latents of ae64; the text is read by the frozen text tower of clip."""
+    def make(split="train", device=None, store=SHIPPED):
+        emoji, z = data.emoji(64, split=split), latents("ae64", split, store)
+        return batches.caption_batches(emoji, z, store.load("clip", device), 64, device)
+    return Recipe(partial(latent_denoiser, (96, 112), words=128), make, steps=80_000, needs=("ae64", "clip"),
+                  assemble=stable_diffusion)
+
+
+def stable_diffusion(model: Denoiser, store: Store) -> StableDiffusion:
+    """The system that draws with a denoiser that reads clip's words and makes ae64's latents."""
+    return StableDiffusion(store.load("clip"), model, store.load("ae64"))
+
+
+# ---- Computed once -------------------------------------------------------------------------------
+
+def latents(codec: str, split: str = "train", store: Store = SHIPPED) -> Tensor:
+    """Scaled latents (N, ...) of one split, in the order of `data.emoji(64, split=split)`.
+
+    All are computed once and kept under runs/. The file's name holds a hash of the codec's
+    checkpoint and of the data, so that one made by another codec is never read; a damaged file is made anew
+    after it was deleted, as the error says.
+    """
+    checks.choice(split, data.SPLITS, "split")
+    key = hashlib.sha256((store.card(codec)["sha256"] + data.fingerprint()).encode()).hexdigest()
+    path, rows = RUNS / f"latents-{codec}-{key[:16]}.safetensors", data.table(split="all")
+    if not path.exists():
+        RUNS.mkdir(parents=True, exist_ok=True)  # if it cannot be made, say so before the work
+        model = store.load(codec)
+        with torch.inference_mode():
+            parts = tqdm(data.emoji(64, split="all").pictures.split(64), desc=f"latents of {codec}")
+            files.save(path, {"latents": torch.cat([model.encode(data.to_float(x)) for x in parts])})
+    advice = f"It is a copy that can be computed again: delete {path.name}."
+    found = files.read(path, advice)
+    if set(found) != {"latents"} or len(found["latents"]) != len(rows):
+        raise ValueError(f"{path} does not hold one latent for each of {len(rows)} pictures. {advice}")
+    return found["latents"][torch.tensor([split in ("all", row["split"]) for row in rows])]
+
+
+def look_alikes(split: str, store: Store = SHIPPED) -> tuple[Tensor, Tensor]:
+    """The group of look-alikes of each picture of a split, (N,), and the share of each of the 512 groups.
+
+    The groups are found among the training pictures; others join the group of their nearest training picture.
+    """
+    z = latents("ae64", "train", store)
+    group, share = kmeans(unit_pca(z), data.emoji(64).weights(), CLASSES)
+    if split == "train":
+        return group, share
+    nearest = torch.cdist(latents("ae64", split, store).flatten(1), z.flatten(1)).argmin(1)
+    return group[nearest], share
