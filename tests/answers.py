@@ -103,6 +103,63 @@ def ab_loop(betas):
     return torch.tensor(out)
 
 
+@wrong("forward.alpha_bar", "Multiply the shares")
+def ab_exp_of_sum(betas):
+    return torch.exp(-torch.cumsum(betas, 0))
+
+
+@wrong("forward.alpha_bar", "Shares multiply: cumprod")
+def ab_sum_of_shares(betas):
+    return torch.cumsum(1 - betas, 0)
+
+
+@wrong("forward.alpha_bar", "computed in float16")
+def ab_half(betas):
+    return torch.cumprod(1 - betas.half(), 0)
+
+
+@wrong("forward.alpha_bar", "comma at the end of the return line")
+def ab_comma(betas):
+    return (torch.cumprod(1 - betas, 0),)
+
+
+@wrong("forward.alpha_bar", "it returns a generator")
+def ab_yield(betas):
+    left = 1.0
+    for b in betas:
+        left = left * (1 - b)
+        yield left
+
+
+@right("forward.alpha_bar")
+def ab_list_of_floats(betas):
+    return np.cumprod(1 - betas.numpy()).tolist()
+
+
+@right("forward.alpha_bar")
+def ab_list_of_tensors(betas):
+    return list(torch.cumprod(1 - betas, 0))
+
+
+@right("forward.alpha_bar")
+def ab_calls_itself(betas):
+    if len(betas) == 1:
+        return 1 - betas
+    half = len(betas) // 2
+    first = ab_calls_itself(betas[:half])
+    return torch.cat([first, first[-1] * ab_calls_itself(betas[half:])])
+
+
+@right("forward.alpha_bar")
+def ab_with_gradient(betas):
+    return torch.cumprod(1 - betas.clone().requires_grad_(), 0)
+
+
+@right("forward.alpha_bar")
+def ab_complex(betas):
+    return torch.cumprod((1 - betas).to(torch.complex128), 0)
+
+
 # ---- forward.q_sample -------------------------------------------------------------------------
 
 def col(v):
@@ -184,6 +241,51 @@ def q_einsum(x0, t, eps, abar):
 def q_loop(x0, t, eps, abar):
     return torch.stack([math.sqrt(abar[k]) * x + math.sqrt(1 - abar[k]) * e
                         for x, k, e in zip(x0, t.tolist(), eps, strict=True)])
+
+
+@wrong("forward.q_sample", "a^2 + s^2 = 1")
+def q_sum_to_one(x0, t, eps, abar):
+    a = col(abar[t]).sqrt()
+    return a * x0 + (1 - a) * eps
+
+
+@wrong("forward.q_sample", "abar itself stands under the root")
+def q_root_of_root(x0, t, eps, abar):
+    a = col(abar[t]).sqrt()
+    return a * x0 + (1 - a).sqrt() * eps
+
+
+@wrong("forward.q_sample", "added, not subtracted")
+def q_minus(x0, t, eps, abar):
+    return col(abar[t]).sqrt() * x0 - (1 - col(abar[t])).sqrt() * eps
+
+
+@wrong("forward.q_sample", "eps is not used")
+def q_seeded_eps(x0, t, eps, abar):
+    torch.manual_seed(1)
+    return col(abar[t]).sqrt() * x0 + (1 - col(abar[t])).sqrt() * torch.randn_like(x0)
+
+
+@wrong("forward.q_sample", "some entries of what it returns are not there yet")
+def q_list_with_dots(x0, t, eps, abar):
+    return [x0[0], ...]
+
+
+@right("forward.q_sample")
+def q_float64(x0, t, eps, abar):
+    a = col(abar.double()[t])
+    return a.sqrt() * x0 + (1 - a).sqrt() * eps
+
+
+@right("forward.q_sample")
+def q_rows(x0, t, eps, abar):
+    return [math.sqrt(abar[k]) * x + math.sqrt(1 - abar[k]) * e for x, k, e in zip(x0, t, eps, strict=True)]
+
+
+@right("forward.q_sample")
+def q_numpy(x0, t, eps, abar):
+    a = abar.numpy()[t.numpy()][:, None, None, None]
+    return np.sqrt(a) * x0.numpy() + np.sqrt(1 - a) * eps.numpy()
 
 
 # ---- forward.forward_chain --------------------------------------------------------------------
@@ -302,6 +404,105 @@ def chain_last_axis(x0, betas, gen):
     return path
 
 
+@wrong("forward.forward_chain", "later ones do not")
+def chain_slip(x0, betas, gen):
+    path, before = [x0], betas[0]
+    for b in betas:  # shrinks by the beta of the step before
+        path.append((1 - before).sqrt() * path[-1] + b.sqrt() * torch.randn(x0.shape, generator=gen))
+        before = b
+    return torch.stack(path)
+
+
+@wrong("forward.forward_chain", "do not have the variances betas")
+def chain_slip_noise(x0, betas, gen):
+    path, before = [x0], betas[0]
+    for b in betas:
+        path.append((1 - b).sqrt() * path[-1] + before.sqrt() * torch.randn(x0.shape, generator=gen))
+        before = b
+    return torch.stack(path)
+
+
+@wrong("forward.forward_chain", "the wrong size, in the first step already")
+def chain_wrong_factor(x0, betas, gen):
+    return chain(lambda x, b, z: (1 - b).sqrt() * x + (1 - (1 - b).sqrt()) * z)(x0, betas, gen)
+
+
+@wrong("forward.forward_chain", "changed in place")
+def chain_one_tensor(x0, betas, gen):
+    x, path = x0.clone(), []
+    path.append(x)
+    for b in betas:
+        x *= (1 - b).sqrt()
+        x += b.sqrt() * torch.randn(x.shape, generator=gen)
+        path.append(x)
+    return torch.stack(path)
+
+
+def chain_noise(draw):
+    """A chain whose noise is draw(x0, gen)."""
+    def forward_chain(x0, betas, gen):
+        path = [x0]
+        for b in betas:
+            path.append((1 - b).sqrt() * path[-1] + b.sqrt() * draw(x0, gen))
+        return torch.stack(path)
+    return forward_chain
+
+
+def _shared(*axes):
+    """Noise that is the same along some axes."""
+    def draw(x0, gen):
+        return torch.randn([1 if i in axes else n for i, n in enumerate(x0.shape)], generator=gen)
+    return chain_noise(draw)
+
+
+def _pairs(x0, gen):
+    return torch.randn(x0[::2].shape, generator=gen).repeat_interleave(2, 0)
+
+
+def _mirrored(x0, gen):
+    z = torch.randn(x0[..., ::2].shape, generator=gen)
+    return torch.cat([z, -z.flip(-1)], -1)
+
+
+for axes in ((0,), (1,), (2,), (3,), (1, 2), (2, 3), (0, 1, 2), (0, 1, 2, 3)):
+    wrong("forward.forward_chain", "share their noise")(_shared(*axes))
+wrong("forward.forward_chain", "share their noise")(chain_noise(_pairs))
+wrong("forward.forward_chain", "share their noise")(chain_noise(_mirrored))
+wrong("forward.forward_chain", "not normal")(
+    chain_noise(lambda x0, gen: (2 * torch.rand(x0.shape, generator=gen) - 1) * 3**0.5))
+wrong("forward.forward_chain", "not normal")(
+    chain_noise(lambda x0, gen: 2.0 * torch.randint(2, x0.shape, generator=gen) - 1))
+wrong("forward.forward_chain", "not normal")(
+    chain_noise(lambda x0, gen: -1 - (1 - torch.rand(x0.shape, generator=gen)).log()))
+
+
+@wrong("forward.forward_chain", "steps must be independent")
+def chain_every_second_z(x0, betas, gen):
+    path, z = [x0], None
+    for i, b in enumerate(betas):
+        z = torch.randn(x0.shape, generator=gen) if i % 2 == 0 else z
+        path.append((1 - b).sqrt() * path[-1] + b.sqrt() * z)
+    return torch.stack(path)
+
+
+@right("forward.forward_chain")
+def chain_list(x0, betas, gen):
+    path = [x0]
+    for b in betas:
+        path.append((1 - b).sqrt() * path[-1] + b.sqrt() * torch.randn(x0.shape, generator=gen))
+    return path
+
+
+@right("forward.forward_chain")
+def chain_tuple_of_numpy(x0, betas, gen):
+    return tuple(x.numpy() for x in chain_list(x0, betas, gen))
+
+
+@right("forward.forward_chain")
+def chain_float64(x0, betas, gen):
+    return torch.stack(chain_list(x0.double(), betas.double(), gen))
+
+
 # ---- forward.cosine_abar ----------------------------------------------------------------------
 
 def f_cos(T, s, power=2):
@@ -357,6 +558,36 @@ def cos_from_clipped_beta(T, s=0.008):
 def cos_half_angle(T, s=0.008):
     angle = (torch.linspace(0, 1, T + 1, dtype=torch.float64) + s) / (1 + s) * math.pi
     return (1 + angle.cos()) / (1 + angle[0].cos())
+
+
+@wrong("forward.cosine_abar", "t / T + s belongs together")
+def cos_brackets(T, s=0.008):
+    f = torch.cos(torch.arange(T + 1) / T + s / (1 + s) * math.pi / 2) ** 2
+    return f / f[0]
+
+
+@wrong("forward.cosine_abar", "multiply by pi / 2")
+def cos_pi(T, s=0.008):
+    f = torch.cos((torch.arange(T + 1) / T + s) / (1 + s) * math.pi) ** 2
+    return f / f[0]
+
+
+@wrong("forward.cosine_abar", "divide by 1 + s")
+def cos_no_one_plus_s(T, s=0.008):
+    f = torch.cos((torch.arange(T + 1) / T + s) * math.pi / 2) ** 2
+    return f / f[0]
+
+
+@right("forward.cosine_abar")
+def cos_numpy(T, s=0.008):
+    f = np.cos((np.arange(T + 1) / T + s) / (1 + s) * np.pi / 2) ** 2
+    return f / f[0]
+
+
+@right("forward.cosine_abar")
+def cos_list(T, s=0.008):
+    f = lambda t: math.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2
+    return [f(t) / f(0) for t in range(T + 1)]
 
 
 # ---- predictor.ddpm_loss ----------------------------------------------------------------------
@@ -459,6 +690,44 @@ def loss_sum_over_count(net, x0, t, eps, abar):
     return torch.norm(eps - net(noisy(x0, t, eps, abar), t)) ** 2 / eps.numel()
 
 
+@wrong("predictor.ddpm_loss", "both square roots are missing")
+def loss_no_roots(net, x0, t, eps, abar):
+    a = col(abar[t])
+    return F.mse_loss(net(a * x0 + (1 - a) * eps, t), eps)
+
+
+@wrong("predictor.ddpm_loss", "not a + s = 1")
+def loss_sum_to_one(net, x0, t, eps, abar):
+    a = col(abar[t]).sqrt()
+    return F.mse_loss(net(a * x0 + (1 - a) * eps, t), eps)
+
+
+@wrong("predictor.ddpm_loss", "step t is abar[t], not abar[t - 1]")
+def loss_slip(net, x0, t, eps, abar):
+    return F.mse_loss(net(noisy(x0, t - 1, eps, abar), t), eps)
+
+
+@wrong("predictor.ddpm_loss", "another number than t")
+def loss_told_abar(net, x0, t, eps, abar):
+    return F.mse_loss(net(noisy(x0, t, eps, abar), abar[t]), eps)
+
+
+@wrong("predictor.ddpm_loss", "0.5 times what is expected")
+def loss_half(net, x0, t, eps, abar):
+    return 0.5 * F.mse_loss(net(noisy(x0, t, eps, abar), t), eps)
+
+
+@wrong("predictor.ddpm_loss", "no gradient reaches the network")
+def loss_float(net, x0, t, eps, abar):
+    return F.mse_loss(net(noisy(x0, t, eps, abar), t), eps).item()
+
+
+@right("predictor.ddpm_loss")
+def loss_float64(net, x0, t, eps, abar):
+    x_t = noisy(x0.double(), t, eps.double(), abar.double())
+    return ((net(x_t, t) - eps) ** 2).mean()
+
+
 # ---- predictor.convert ------------------------------------------------------------------------
 
 @wrong("predictor.convert", "points away from the data")
@@ -524,6 +793,70 @@ def conv_through_x0(xt, eps, a, s):
 def conv_list(xt, eps, a, s):
     v = (eps - s * xt) / a  # from eps = s x_t + a v
     return [a * xt - s * v, v, -1 / s * eps]
+
+
+@wrong("predictor.convert", "takes the clean x0, not x_t")
+def conv_v_from_xt(xt, eps, a, s):
+    return (xt - s * eps) / a, a * eps - s * xt, -eps / s
+
+
+@wrong("predictor.convert", "return (x0, v, score)")
+def conv_other_order(xt, eps, a, s):
+    x0 = (xt - s * eps) / a
+    return x0, -eps / s, a * eps - s * x0
+
+
+@wrong("predictor.convert", "a and s are exchanged.")
+def conv_exchanged(xt, eps, a, s):
+    x0 = (xt - a * eps) / s
+    return x0, s * eps - a * x0, -eps / a
+
+
+@wrong("predictor.convert", "result 2 of 3 (v) is not there yet; what is there is right")
+def conv_v_open(xt, eps, a, s):
+    return (xt - s * eps) / a, ..., -eps / s
+
+
+@wrong("predictor.convert", "result 2 of 3 (v) and result 3 of 3 (score) are not there yet")
+def conv_two_open(xt, eps, a, s):
+    return (xt - s * eps) / a, ..., ...
+
+
+@wrong("predictor.convert", "result 1 of 3 (x0) and result 2 of 3 (v) are not there yet")
+def conv_only_score(xt, eps, a, s):
+    return None, None, -eps / s
+
+
+@wrong("predictor.convert", "the noise enters scaled by s, so subtract s * eps. And result 3 of 3 (score)")
+def conv_wrong_and_open(xt, eps, a, s):
+    x0 = (xt - eps) / a
+    return x0, a * eps - s * x0, ...
+
+
+@wrong("predictor.convert", "still a `...` in the line `v = a * eps - s * ...`")
+def conv_dots_in_line(xt, eps, a, s):
+    x0 = (xt - s * eps) / a
+    v = a * eps - s * ...
+    return x0, v, -eps / s
+
+
+@wrong("predictor.convert", "still a `...`: `x0 = ...`")
+def conv_x0_open(xt, eps, a, s):
+    x0 = ...
+    score = -eps / s
+    return x0, a * eps - s * x0, score
+
+
+@wrong("predictor.convert", "the line `raise NotImplementedError` is still to be replaced")
+def conv_to_do(xt, eps, a, s):
+    x0 = (xt - s * eps) / a  # noqa: F841
+    raise NotImplementedError
+
+
+@right("predictor.convert")
+def conv_mixed(xt, eps, a, s):
+    x0 = (xt - s * eps) / a
+    return x0.numpy(), (a * eps - s * x0).double(), (-eps / s).tolist()
 
 
 # ---- predictor.time_features ------------------------------------------------------------------
@@ -602,6 +935,24 @@ def time_random_fourier(t, dim):
     return math.sqrt(2) * torch.cat([angle.cos(), angle.sin()], 1)
 
 
+@wrong("predictor.time_features", "the waves are too slow")
+def time_in_thousandths(t, dim):
+    freq = torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2))
+    angle = t[:, None] / 1000 * freq
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+@right("predictor.time_features")
+def time_numpy(t, dim):
+    angle = t.numpy()[:, None] / 10_000 ** (np.arange(dim // 2) / (dim // 2))
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+
+@right("predictor.time_features")
+def time_bumps(t, dim):
+    return torch.exp(-((t[:, None] - torch.linspace(0, 1000, dim)) ** 2) / (2 * 40**2))
+
+
 # ---- predictor.exact_denoiser -----------------------------------------------------------------
 
 def sq(xt, data):
@@ -674,6 +1025,28 @@ def den_chunked(xt, data, a, s):
 def den_log_sum_exp(xt, data, a, s):
     logits = -((xt[:, None] / a - data) ** 2).sum(-1) * a**2 / (2 * s**2)
     return torch.exp(logits - logits.logsumexp(1, keepdim=True)) @ data
+
+
+@wrong("predictor.exact_denoiser", "the sum over all d numbers")
+def den_mean_distance(xt, data, a, s):
+    d2 = ((xt[:, None] - a * data) ** 2).mean(-1)
+    return (-d2 / (2 * s**2)).softmax(1) @ data
+
+
+@wrong("predictor.exact_denoiser", "the weights do not sum to 1")
+def den_not_normalised(xt, data, a, s):
+    return torch.exp(-sq(xt, a * data) / (2 * s**2)) @ data
+
+
+@right("predictor.exact_denoiser")
+def den_float64(xt, data, a, s):
+    data = data.double()
+    return (-sq(xt.double(), a * data) / (2 * s**2)).softmax(1) @ data
+
+
+@right("predictor.exact_denoiser")
+def den_one_by_one(xt, data, a, s):
+    return [(-((x - a * data) ** 2).sum(1) / (2 * s**2)).softmax(0) @ data for x in xt]
 
 
 # ---- sampling.ddpm_step -----------------------------------------------------------------------
@@ -772,6 +1145,42 @@ def ddpm_through_x0(xt, eps_hat, t, betas, abar, z):
     return mean + math.sqrt(b * (1 - before) / (1 - ab)) * z
 
 
+@wrong("sampling.ddpm_step", "take out all the predicted noise")
+def ddpm_naive(xt, eps_hat, t, betas, abar, z):
+    return xt - (1 - abar[t]).sqrt() * eps_hat
+
+
+@wrong("sampling.ddpm_step", "take out all the predicted noise")
+def ddpm_naive_with_noise(xt, eps_hat, t, betas, abar, z):
+    mean = (xt - (1 - abar[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+    return mean + betas[t].sqrt() * z if t > 1 else mean
+
+
+@wrong("sampling.ddpm_step", "subtract it")
+def ddpm_plus(xt, eps_hat, t, betas, abar, z):
+    mean = (xt + betas[t] / (1 - abar[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+    return mean + betas[t].sqrt() * z if t > 1 else mean
+
+
+@wrong("sampling.ddpm_step", "sigma is missing")
+def ddpm_bare_z(xt, eps_hat, t, betas, abar, z):
+    mean = (xt - betas[t] / (1 - abar[t]).sqrt() * eps_hat) / (1 - betas[t]).sqrt()
+    return mean + z if t > 1 else mean
+
+
+@wrong("sampling.ddpm_step", "betas and abar are exchanged.")
+def ddpm_exchanged(xt, eps_hat, t, betas, abar, z):
+    return ddpm_beta_variance(xt, eps_hat, t, abar, betas, z)
+
+
+@right("sampling.ddpm_step")
+def ddpm_float32(xt, eps_hat, t, betas, abar, z):
+    betas, abar = betas.float(), abar.float()
+    x0 = (xt - (1 - abar[t]).sqrt() * eps_hat) / abar[t].sqrt()
+    mean = abar[t - 1].sqrt() * betas[t] * x0 + (1 - betas[t]).sqrt() * (1 - abar[t - 1]) * xt
+    return mean / (1 - abar[t]) + (betas[t] * (1 - abar[t - 1]) / (1 - abar[t])).sqrt() * z
+
+
 # ---- sampling.ddim_step -----------------------------------------------------------------------
 
 def ddim_parts(xt, eps_hat, abar_t, abar_r, eta):
@@ -867,6 +1276,57 @@ def ddim_math(xt, eps_hat, abar_t, abar_r, eta, z):
     return math.sqrt(r) * x0 + math.sqrt(max(0.0, 1 - r - sigma**2)) * eps_hat + sigma * z
 
 
+@wrong("sampling.ddim_step", "sigma z is missing")
+def ddim_no_fresh(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, sigma = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    return abar_r.sqrt() * x0 + (1 - abar_r - sigma**2).sqrt() * eps_hat
+
+
+@wrong("sampling.ddim_step", "a root is missing")
+def ddim_no_roots(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0 = (xt - (1 - abar_t) * eps_hat) / abar_t
+    _, sigma = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    return abar_r * x0 + (1 - abar_r - sigma**2) * eps_hat + sigma * z
+
+
+@wrong("sampling.ddim_step", "sigma is off")
+def ddim_half_sigma_clamped(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, _ = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    sigma = eta * (1 - abar_t / abar_r).sqrt()
+    return abar_r.sqrt() * x0 + (1 - abar_r - sigma**2).clamp(min=0).sqrt() * eps_hat + sigma * z
+
+
+@wrong("sampling.ddim_step", "a ratio that is upside down")
+def ddim_ratio_clamped(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, _ = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    sigma = eta * ((1 - abar_r) / (1 - abar_t) * (1 - abar_r / abar_t).clamp(min=0)).sqrt()
+    return abar_r.sqrt() * x0 + (1 - abar_r - sigma**2).clamp(min=0).sqrt() * eps_hat + sigma * z
+
+
+@wrong("sampling.ddim_step", "is a ratio in sigma upside down?")
+def ddim_ratio(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, _ = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    sigma = eta * ((1 - abar_r) / (1 - abar_t) * (1 - abar_r / abar_t)).sqrt()
+    return abar_r.sqrt() * x0 + (1 - abar_r - sigma**2).sqrt() * eps_hat + sigma * z
+
+
+@wrong("sampling.ddim_step", "not standard deviations")
+def ddim_sd_subtracted(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, sigma = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    return abar_r.sqrt() * x0 + (1 - abar_r - sigma).clamp(min=0).sqrt() * eps_hat + sigma * z
+
+
+@wrong("sampling.ddim_step", "not standard deviations")
+def ddim_sd_after_root(xt, eps_hat, abar_t, abar_r, eta, z):
+    x0, sigma = ddim_parts(xt, eps_hat, abar_t, abar_r, eta)
+    return abar_r.sqrt() * x0 + ((1 - abar_r).sqrt() - sigma) * eps_hat + sigma * z
+
+
+@wrong("sampling.ddim_step", "the end of the way")
+def ddim_returns_x0(xt, eps_hat, abar_t, abar_r, eta, z):
+    return (xt - (1 - abar_t).sqrt() * eps_hat) / abar_t.sqrt()
+
+
 # ---- sampling.timesteps -----------------------------------------------------------------------
 
 @wrong("sampling.timesteps", "unseen level")
@@ -937,6 +1397,21 @@ def times_list(T, n):
 @right("sampling.timesteps")
 def times_quadratic(T, n):
     return (np.linspace(1, 0, n + 1) ** 1.5 * T).astype(int)
+
+
+@right("sampling.timesteps")
+def times_turned_round(T, n):
+    return np.linspace(0, T, n + 1).round().astype(int)[::-1]
+
+
+@right("sampling.timesteps")
+def times_whole_floats(T, n):
+    return tuple(float(round(T * (n - i) / n)) for i in range(n + 1))
+
+
+@right("sampling.timesteps")
+def times_int32(T, n):
+    return torch.linspace(T, 0, n + 1).round().int()
 
 
 # ---- sampling.dpmpp_2m_step -------------------------------------------------------------------
@@ -1046,6 +1521,22 @@ def m2_floats(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
     return (s_next / s) * xt - a_next * math.expm1(-h) * torch.lerp(x0, memory, -slope)
 
 
+@wrong("sampling.dpmpp_2m_step", "the letters are mixed up")
+def m2_other_letters(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h, D = lam_next - lam, x0
+    if x0_prev is not None and s_next > 0:
+        D = x0 + (x0 - x0_prev) * h / (2 * (lam - lam_prev))
+    return a_next / s * xt - s_next * torch.expm1(-h) * D
+
+
+@wrong("sampling.dpmpp_2m_step", "the - 1 is missing")
+def m2_exp(xt, x0, x0_prev, lam_prev, lam, lam_next, a_next, s, s_next):
+    h, D = lam_next - lam, x0
+    if x0_prev is not None and s_next > 0:
+        D = x0 + (x0 - x0_prev) * h / (2 * (lam - lam_prev))
+    return s_next / s * xt - a_next * torch.exp(-h) * D
+
+
 # ---- latents.make_pair ------------------------------------------------------------------------
 
 @wrong("latents.make_pair", "15 are dropped")
@@ -1087,6 +1578,49 @@ def pair_reshape(x):
 @right("latents.make_pair")
 def pair_area(x):
     return F.interpolate(x, scale_factor=0.25, mode="area"), x
+
+
+@wrong("latents.make_pair", "also weighs pixels of the squares around")
+def pair_antialias(x):
+    return F.interpolate(x, scale_factor=0.25, mode="bilinear", antialias=True), x
+
+
+@wrong("latents.make_pair", "also weighs pixels of the squares around")
+def pair_bicubic_antialias(x):
+    return F.interpolate(x, size=x.shape[-1] // 4, mode="bicubic", antialias=True), x
+
+
+@wrong("latents.make_pair", "a few of the 16 pixels")
+def pair_corners(x):
+    return F.interpolate(x, scale_factor=0.25, mode="bilinear", align_corners=True), x
+
+
+@wrong("latents.make_pair", "15 are dropped")
+def pair_nearest_exact(x):
+    return F.interpolate(x, scale_factor=0.25, mode="nearest-exact"), x
+
+
+@wrong("latents.make_pair", "Which axes did reshape make?")
+def pair_far_apart(x):
+    b, c, h, w = x.shape
+    return x.view(b, c, 4, h // 4, 4, w // 4).mean((2, 4)), x
+
+
+@wrong("latents.make_pair", "16 times what is expected")
+def pair_sum(x):
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h // 4, 4, w // 4, 4).sum((3, 5)), x
+
+
+@wrong("latents.make_pair", "result 2 of 2 (x) is not there yet; what is there is right")
+def pair_open(x):
+    return F.avg_pool2d(x, 4), ...
+
+
+@right("latents.make_pair")
+def pair_numpy_list(x):
+    b, c, h, w = x.shape
+    return [x.numpy().reshape(b, c, h // 4, 4, w // 4, 4).mean((3, 5)), x.numpy()[:, ::-1][:, ::-1]]
 
 
 # ---- latents.damage ---------------------------------------------------------------------------
@@ -1135,6 +1669,29 @@ def damage_einsum(small, level, eps):
 def damage_one_by_one(small, level, eps):
     return torch.stack([math.sqrt(1 - s.item() ** 2) * x + s.item() * e
                         for x, s, e in zip(small, level, eps, strict=True)])
+
+
+@wrong("latents.damage", "level is that of the noise")
+def damage_exchanged(small, level, eps):
+    s = level.reshape(-1, 1, 1, 1)
+    return s * small + torch.sqrt(1 - s**2) * eps
+
+
+@wrong("latents.damage", "draw none of your own")
+def damage_own_noise(small, level, eps):
+    s = level.reshape(-1, 1, 1, 1)
+    return torch.sqrt(1 - s**2) * small + s * torch.randn_like(small)
+
+
+@wrong("latents.damage", "eps is not used")
+def damage_own_generator(small, level, eps):
+    s = level.reshape(-1, 1, 1, 1)
+    return torch.sqrt(1 - s**2) * small + s * torch.randn(small.shape, generator=torch.Generator())
+
+
+@wrong("latents.damage", "give the smaller one more axes")
+def damage_no_axes(small, level, eps):
+    return torch.sqrt(1 - level**2) * small + level * eps
 
 
 # ---- latents.kl_std_normal --------------------------------------------------------------------
@@ -1188,6 +1745,26 @@ def kl_cross_entropy_minus_entropy(mu, logvar):
     return cross - 0.5 * (math.log(2 * math.pi) + 1 + logvar).sum(1)
 
 
+@wrong("latents.kl_std_normal", "mu is not used")
+def kl_no_mu(mu, logvar):
+    return 0.5 * (logvar.exp() - 1 - logvar).flatten(1).sum(1)
+
+
+@wrong("latents.kl_std_normal", "sigma stands where sigma^2 belongs")
+def kl_sigma(mu, logvar):
+    return 0.5 * (mu**2 + (0.5 * logvar).exp() - 1 - logvar).flatten(1).sum(1)
+
+
+@wrong("latents.kl_std_normal", "These are bits")
+def kl_bits(mu, logvar):
+    return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1) / math.log(2)
+
+
+@right("latents.kl_std_normal")
+def kl_list(mu, logvar):
+    return [0.5 * (m**2 + v.exp() - 1 - v).sum().item() for m, v in zip(mu, logvar, strict=True)]
+
+
 # ---- latents.reparam --------------------------------------------------------------------------
 
 @wrong("latents.reparam", "e^logvar is sigma^2")
@@ -1234,6 +1811,21 @@ def reparam_root(mu, logvar, eps):
 @right("latents.reparam")
 def reparam_addcmul(mu, logvar, eps):
     return torch.addcmul(mu, eps, (0.5 * logvar).exp())
+
+
+@wrong("latents.reparam", "draw none of your own")
+def reparam_own_noise(mu, logvar, eps):
+    return mu + torch.exp(logvar / 2) * torch.randn_like(mu)
+
+
+@right("latents.reparam")
+def reparam_rsample(mu, logvar, eps):
+    return torch.distributions.Normal(mu, torch.exp(logvar / 2)).rsample()
+
+
+@right("latents.reparam")
+def reparam_minus(mu, logvar, eps):
+    return mu - torch.exp(logvar / 2) * eps
 
 
 # ---- latents.straight_through -----------------------------------------------------------------
@@ -1283,6 +1875,16 @@ def straight_autograd(z):
     return RoundSTE.apply(z)
 
 
+@wrong("latents.straight_through", "that rounds up")
+def straight_ceil(z):
+    return z + (torch.ceil(z) - z).detach()
+
+
+@wrong("latents.straight_through", "the gradient is 0")
+def straight_numpy(z):
+    return z.detach().numpy().round()
+
+
 # ---- latents.latent_scale ---------------------------------------------------------------------
 
 @wrong("latents.latent_scale", "erases contrast")
@@ -1326,6 +1928,17 @@ def scale_loop(z):
     return torch.stack([(c - c.mean()) / c.std() for c in z.unbind(1)], 1)
 
 
+@wrong("latents.latent_scale", "over the channels of one position")
+def scale_over_channels(z):
+    return (z - z.mean(1, keepdim=True)) / z.std(1, keepdim=True)
+
+
+@right("latents.latent_scale")
+def scale_numpy(z):
+    z = z.numpy()
+    return (z - z.mean((0, 2, 3), keepdims=True)) / z.std((0, 2, 3), keepdims=True)
+
+
 # ---- conditioning.pad_mask ----------------------------------------------------------------------
 
 @wrong("conditioning.pad_mask", "softmax of nothing is NaN")
@@ -1360,6 +1973,26 @@ def pad_mask_loop(lengths, L):
 def pad_mask_additive(lengths, L):
     words = torch.arange(L) < lengths.clamp(min=1)[:, None]
     return torch.zeros(words.shape).masked_fill(~words, float("-inf"))
+
+
+@wrong("conditioning.pad_mask", "padding would be seen")
+def pad_mask_float(lengths, L):
+    return (torch.arange(L) < lengths.clamp(min=1)[:, None]).float()
+
+
+@wrong("conditioning.pad_mask", "padding would be seen")
+def pad_mask_ones(lengths, L):
+    return [[1 if i < max(n, 1) else 0 for i in range(L)] for n in lengths.tolist()]
+
+
+@right("conditioning.pad_mask")
+def pad_mask_numpy(lengths, L):
+    return np.arange(L) < np.maximum(lengths.numpy(), 1)[:, None]
+
+
+@right("conditioning.pad_mask")
+def pad_mask_lists(lengths, L):
+    return [[i < max(n, 1) for i in range(L)] for n in lengths.tolist()]
 
 
 # ---- conditioning.cross_attention ---------------------------------------------------------------
@@ -1403,6 +2036,18 @@ def attend_prescaled(q, k, v, mask):
     return a / a.sum(-1, keepdim=True) @ v
 
 
+@wrong("conditioning.cross_attention", "not by that of the number of places")
+def attend_root_of_length(q, k, v, mask):
+    s = q @ k.mT / k.shape[1] ** 0.5
+    return s.masked_fill(~mask[:, None], -torch.inf).softmax(-1) @ v
+
+
+@wrong("conditioning.cross_attention", "do not multiply by it")
+def attend_times_root(q, k, v, mask):
+    s = q @ k.mT * q.shape[-1] ** 0.5
+    return s.masked_fill(~mask[:, None], -torch.inf).softmax(-1) @ v
+
+
 # ---- conditioning.drop_captions -----------------------------------------------------------------
 
 @wrong("conditioning.drop_captions", "one coin for the whole batch")
@@ -1444,6 +2089,22 @@ def drop_stacked(ids, null, p, u):
     return torch.stack([null if coin < p else row for row, coin in zip(ids, u, strict=True)])
 
 
+@wrong("conditioning.drop_captions", "draw none of your own")
+def drop_own_coins(ids, null, p, u):
+    return torch.where((torch.rand(len(ids)) < p)[:, None], null, ids)
+
+
+@right("conditioning.drop_captions")
+def drop_lists(ids, null, p, u):
+    return [null.tolist() if coin < p else row.tolist() for row, coin in zip(ids, u, strict=True)]
+
+
+@right("conditioning.drop_captions")
+def drop_float(ids, null, p, u):
+    gone = (u < p).float()[:, None]
+    return gone * null + (1 - gone) * ids
+
+
 # ---- conditioning.cfg ---------------------------------------------------------------------------
 
 @wrong("conditioning.cfg", "swapped")
@@ -1474,6 +2135,26 @@ def cfg_lerp(eps_0, eps_c, w):
 @right("conditioning.cfg")
 def cfg_two_weights(eps_0, eps_c, w):
     return w * eps_c - (w - 1) * eps_0
+
+
+@wrong("conditioning.cfg", "not by w - 1")
+def cfg_one_less(eps_0, eps_c, w):
+    return eps_0 + (w - 1) * (eps_c - eps_0)
+
+
+@wrong("conditioning.cfg", "in a list of one")
+def cfg_in_a_list(eps_0, eps_c, w):
+    return [eps_0 + w * (eps_c - eps_0)]
+
+
+@right("conditioning.cfg")
+def cfg_numpy(eps_0, eps_c, w):
+    return eps_0.numpy() + w * (eps_c.numpy() - eps_0.numpy())
+
+
+@right("conditioning.cfg")
+def cfg_float64(eps_0, eps_c, w):
+    return eps_0.double() + w * (eps_c.double() - eps_0.double())
 
 
 # ---- scores.gaussian --------------------------------------------------------------------------
@@ -1508,6 +2189,26 @@ def gaussian_outer(x):
 @right("scores.gaussian")
 def gaussian_numpy(x):
     return x.mean(0), torch.as_tensor(np.cov(x.numpy(), rowvar=False)).to(x)
+
+
+@wrong("scores.gaussian", "result 2 of 2 (covariance) is not there yet; what is there is right")
+def gaussian_open(x):
+    return x.mean(0), ...
+
+
+@wrong("scores.gaussian", "return (mean, covariance)")
+def gaussian_other_order(x):
+    return torch.cov(x.T), x.mean(0)
+
+
+@right("scores.gaussian")
+def gaussian_two_arrays(x):
+    return x.numpy().mean(0), np.cov(x.numpy().T)
+
+
+@right("scores.gaussian")
+def gaussian_two_types(x):
+    return x.mean(0), torch.cov(x.double().T)
 
 
 # ---- scores.frechet ---------------------------------------------------------------------------
@@ -1554,6 +2255,18 @@ def frechet_eigvals(m1, S1, m2, S2):
     return (m1 - m2) @ (m1 - m2) + (S1 + S2).trace() - 2 * roots.sum() - 1e-9
 
 
+@right("scores.frechet")
+def frechet_complex(m1, S1, m2, S2):
+    roots = torch.linalg.eigvals(S1.double() @ S2.double()).sqrt()
+    return ((m1 - m2) ** 2).sum() + S1.trace() + S2.trace() - 2 * roots.sum()
+
+
+@right("scores.frechet")
+def frechet_float(m1, S1, m2, S2):
+    roots = np.sqrt(np.linalg.eigvals(S1.numpy() @ S2.numpy()).real.clip(min=0))
+    return float(((m1 - m2) ** 2).sum() + torch.trace(S1 + S2)) - 2 * roots.sum()
+
+
 # ---- scores.kl_gauss --------------------------------------------------------------------------
 
 def _normals(m1, S1, m2, S2):
@@ -1593,6 +2306,24 @@ def kl_gauss_cholesky(m1, S1, m2, S2):
     L1, L2 = torch.linalg.cholesky(S1), torch.linalg.cholesky(S2)
     A, b = torch.linalg.solve(L2, L1), torch.linalg.solve(L2, m2 - m1)
     return 0.5 * ((A**2).sum() + (b**2).sum() - len(b)) + torch.log(L2.diag() / L1.diag()).sum()
+
+
+@wrong("scores.kl_gauss", "S2^-1 is missing between them")
+def kl_gauss_bare_means(m1, S1, m2, S2):
+    m = m2 - m1
+    return 0.5 * (torch.trace(S2.inverse() @ S1) + m @ m - len(m) + torch.log(S2.det() / S1.det()))
+
+
+@wrong("scores.kl_gauss", "not 1 / S2 number by number")
+def kl_gauss_elementwise(m1, S1, m2, S2):
+    P, m = 1 / S2, m2 - m1
+    return 0.5 * (torch.trace(P @ S1) + m @ P @ m - len(m) + torch.log(S2.det() / S1.det()))
+
+
+@wrong("scores.kl_gauss", "subtract d, the number of dimensions")
+def kl_gauss_minus_one(m1, S1, m2, S2):
+    P, m = S2.inverse(), m2 - m1
+    return 0.5 * (torch.trace(P @ S1) + m @ P @ m - 1 + torch.log(S2.det() / S1.det()))
 
 
 # ---- scores.kid -------------------------------------------------------------------------------
@@ -1640,6 +2371,23 @@ def kid_loops(x, y):
     return off(x) + off(y) - 2 * sum(k(a, b) for a in x for b in y) / len(x) / len(y)
 
 
+@wrong("scores.kid", "n (n - 1) pairs remain, not n^2")
+def kid_n_squared(x, y):
+    off = lambda K: (K.sum() - K.diag().sum()) / K.numel()
+    return off(_cubic(x, x)) + off(_cubic(y, y)) - 2 * _cubic(x, y).mean()
+
+
+@wrong("scores.kid", "between the sets no sample meets itself")
+def kid_no_cross_diagonal(x, y):
+    off = lambda K: K[~torch.eye(*K.shape, dtype=torch.bool)].mean()
+    return off(_cubic(x, x)) + off(_cubic(y, y)) - 2 * off(_cubic(x, y))
+
+
+@right("scores.kid")
+def kid_of_blocks(x, y):
+    return sum(map(kid_off_diagonal, x.chunk(2), y.chunk(2))) / 2
+
+
 # ---- scores.clip_loss -------------------------------------------------------------------------
 
 @wrong("scores.clip_loss", "normalise first")
@@ -1680,6 +2428,13 @@ def clip_loss_log_softmax(pictures, texts, scale):
     return -(logits.log_softmax(0).trace() + logits.log_softmax(1).trace()) / (2 * len(logits))
 
 
+@wrong("scores.clip_loss", "the two directions are summed")
+def clip_loss_summed(pictures, texts, scale):
+    logits = scale * F.normalize(pictures, dim=1) @ F.normalize(texts, dim=1).T
+    i = torch.arange(len(logits))
+    return F.cross_entropy(logits, i) + F.cross_entropy(logits.T, i)
+
+
 # ---- scores.recall_at_k -----------------------------------------------------------------------
 
 @wrong("scores.recall_at_k", "only the diagonal counts")
@@ -1718,3 +2473,236 @@ def recall_loops(sim, labels, k):
     hits = [any(labels[j] == labels[i] for j in sorted(range(len(sim)), key=lambda j: -sim[i, j])[:k])
             for i in range(len(sim))]
     return torch.tensor(sum(hits) / len(hits))
+
+
+@wrong("scores.recall_at_k", "numbers of texts, not their labels")
+def recall_index_for_label(sim, labels, k):
+    return (sim.topk(k, dim=1).indices == labels[:, None]).any(1).float().mean()
+
+
+@wrong("scores.recall_at_k", "100 times what is expected")
+def recall_percent(sim, labels, k):
+    return 100 * (labels[sim.topk(k, dim=1).indices] == labels[:, None]).any(1).float().mean()
+
+
+@right("scores.recall_at_k")
+def recall_python_float(sim, labels, k):
+    hits = [labels[i] in labels[row.argsort(descending=True)[:k]] for i, row in enumerate(sim)]
+    return sum(hits) / len(hits)
+
+
+# ---- Slips of one symbol: with those above, every diagnosis is reached ---------------------------
+
+def attend(scores, v, mask):
+    return scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1) @ v
+
+
+def loss_of(x_t, net, t, eps):
+    return F.mse_loss(net(x_t, t), eps)
+
+
+def with_sigma(mean, t, betas, z):
+    return mean + betas[t].sqrt() * z if t > 1 else mean
+
+
+def nats(each):
+    return 0.5 * each.flatten(1).sum(1)
+
+
+def off_diagonal(K):
+    return K[~torch.eye(len(K), dtype=torch.bool)].mean()
+
+
+def kid_with(x, y, k, cross=2):
+    return off_diagonal(k(x, x)) + off_diagonal(k(y, y)) - cross * k(x, y).mean()
+
+
+def clip_with(logits, shift=0, **options):
+    i = torch.arange(len(logits)).roll(shift)
+    return (F.cross_entropy(logits, i, **options) + F.cross_entropy(logits.T, i, **options)) / 2
+
+
+def cosines(pictures, texts):
+    return F.normalize(pictures, dim=1) @ F.normalize(texts, dim=1).T
+
+
+def roots_of(S1, S2):
+    return torch.linalg.eigvals(S1 @ S2).real.clamp(min=0).sqrt()
+
+
+def centred(z):
+    return z - z.mean((0, 2, 3), keepdim=True)
+
+
+def kl_terms(m1, S1, m2, S2):
+    P, m = S2.inverse(), m2 - m1
+    return (P @ S1).trace(), m @ P @ m, len(m), (S2.det() / S1.det()).log()
+
+
+SHORT = {
+    "conditioning.cross_attention": [
+        ("not by d: the look", lambda q, k, v, mask: attend(q @ k.mT / q.shape[-1], v, mask)),
+        ("adding 0 and 1", lambda q, k, v, mask: (
+            q @ k.mT / q.shape[-1]**0.5 + 1.0 * mask[:, None]).softmax(-1) @ v),
+        ("look at padding", lambda q, k, v, mask: F.scaled_dot_product_attention(q, k, v)),
+        ("attends to padding", lambda q, k, v, mask: F.scaled_dot_product_attention(q, k, v, ~mask[:, None])),
+        ("sum to 1 over", lambda q, k, v, mask: (q @ k.mT).sigmoid() @ v),
+    ],
+    "conditioning.drop_captions": [
+        ("gone from the batch", lambda ids, null, p, u: ids[u > p]),
+        ("nothing is dropped", lambda ids, null, p, u: ids.clone()),
+    ],
+    "conditioning.cfg": [
+        ("the wrong way round", lambda e0, ec, w: e0 - w * (ec - e0)),
+        ("the start is missing", lambda e0, ec, w: (ec - e0) * w),
+        ("eps_0 is not used", lambda e0, ec, w: ec * w),
+    ],
+    "forward.cosine_abar": [
+        ("step T is missing", lambda T, s=0.008: (f_cos(T, s) / f_cos(T, s)[0])[:T]),
+        ("pi / 2 is missing", lambda T, s=0.008: (lambda f: f / f[0])(
+            torch.cos((torch.arange(T + 1) / T + s) / (1 + s)) ** 2)),
+    ],
+    "forward.forward_chain": [
+        ("NaN or infinite", chain(lambda x, b, z: (b - 1).sqrt() * x + b.sqrt() * z)),
+    ],
+    "latents.make_pair": [
+        ("the median", lambda x: (F.unfold(x, 4, stride=4).view(*x.shape[:2], 16, -1).median(2).values.view(
+            *x.shape[:2], x.shape[2] // 4, -1), x)),
+        ("the darkest", lambda x: (x.unfold(2, 4, 4).unfold(3, 4, 4).amin((4, 5)), x)),
+        ("the brightest", lambda x: (x.unfold(2, 4, 4).unfold(3, 4, 4).amax((4, 5)), x)),
+        ("that halves", lambda x: (F.interpolate(x, scale_factor=0.5, mode="area"), x)),
+    ],
+    "latents.damage": [
+        ("not subtracted", lambda small, level, eps: col((1 - level**2).sqrt()) * small - col(level) * eps),
+        ("eps is unused", lambda small, level, eps: col((1 - level**2).sqrt()) * small),
+    ],
+    "latents.kl_std_normal": [
+        ("not added up", lambda mu, logvar: 0.5 * (mu**2 + logvar.exp() - 1 - logvar)),
+        ("leave out the halves", lambda mu, logvar: nats(
+            mu**2 + (logvar / 2).exp() - 1 - logvar / 2)),
+        ("the logarithm is missing", lambda mu, logvar: nats(mu**2 + logvar.exp() - 1)),
+        ("subtracted, not added", lambda mu, logvar: nats(mu**2 + logvar.exp() - 1 + logvar)),
+        ("e^logvar is missing", lambda mu, logvar: nats(mu**2 - 1 - logvar)),
+        ("logvar as sigma^2", lambda mu, logvar: nats(mu**2 + logvar - 1 - torch.log(logvar))),
+        ("mu enters squared", lambda mu, logvar: nats(mu + logvar.exp() - 1 - logvar)),
+    ],
+    "latents.reparam": [
+        ("do not double", lambda mu, logvar, eps: mu + torch.exp(2 * logvar) * eps),
+        ("sigma is missing", lambda mu, logvar, eps: mu + eps),
+        ("not a draw", lambda mu, logvar, eps: 1 * mu),
+    ],
+    "latents.latent_scale": [
+        ("per position", lambda z: (z - z.mean(0)) / z.std(0)),
+        ("the spread is not", centred),
+        ("multiply by the spread", lambda z: centred(z) * z.std((0, 2, 3), keepdim=True)),
+        ("subtract the mean first", lambda z: (
+            z / z.std((0, 2, 3), keepdim=True) - z.mean((0, 2, 3), keepdim=True))),
+    ],
+    "predictor.ddpm_loss": [
+        ("missing on 1 - abar_t", lambda net, x0, t, eps, abar: loss_of(
+            col(abar[t]).sqrt() * x0 + (1 - col(abar[t])) * eps, net, t, eps)),
+        ("missing on abar_t", lambda net, x0, t, eps, abar: loss_of(
+            col(abar[t]) * x0 + (1 - col(abar[t])).sqrt() * eps, net, t, eps)),
+        ("is not shrunk", lambda net, x0, t, eps, abar: loss_of(
+            x0 + (1 - col(abar[t])).sqrt() * eps, net, t, eps)),
+        ("are swapped", lambda net, x0, t, eps, abar: loss_of(noisy(eps, t, x0, abar), net, t, eps)),
+    ],
+    "predictor.convert": [
+        ("exchanged in v", lambda xt, eps, a, s: ((xt - s * eps) / a, s * eps - (xt - s * eps), -eps / s)),
+        ("the centre of the cloud", lambda xt, eps, a, s: (
+            (xt - s * eps) / a, (eps - s * xt) / a, ((xt - s * eps) / a - xt) / s**2)),
+    ],
+    "predictor.time_features": [
+        ("NaN or infinite", lambda t, dim: torch.log(t[:, None] * torch.arange(dim))),
+    ],
+    "sampling.ddpm_step": [
+        ("not by beta_t alone", lambda xt, e, t, b, ab, z: with_sigma(
+            (xt - b[t] * e) / (1 - b[t]).sqrt(), t, b, z)),
+        ("you shrink once more", lambda xt, e, t, b, ab, z: with_sigma(
+            (xt - b[t] / (1 - ab[t]).sqrt() * e) * (1 - b[t]).sqrt(), t, b, z)),
+        ("not (1 - beta_t) / s", lambda xt, e, t, b, ab, z: with_sigma(
+            (xt - (1 - b[t]) / (1 - ab[t]).sqrt() * e) / (1 - b[t]).sqrt(), t, b, z)),
+        ("the noise is subtracted first", lambda xt, e, t, b, ab, z: with_sigma(
+            xt / (1 - b[t]).sqrt() - b[t] / (1 - ab[t]).sqrt() * e, t, b, z)),
+        ("a root is missing: all of it", lambda xt, e, t, b, ab, z: with_sigma(
+            (xt - b[t] / (1 - ab[t]).sqrt() * e) / (1 - b[t]), t, b, z)),
+        ("noise level of a whole x_t", lambda xt, e, t, b, ab, z: (
+            xt - b[t] / (1 - ab[t]).sqrt() * e) / (1 - b[t]).sqrt() + (1 - ab[t - 1]).sqrt() * z),
+        ("ratio in sigma is upside down", lambda xt, e, t, b, ab, z: (
+            xt - b[t] / (1 - ab[t]).sqrt() * e) / (1 - b[t]).sqrt() + (
+                (b[t] * (1 - ab[t]) / (1 - ab[t - 1])).sqrt() * z if t > 1 else 0)),
+        ("an index slip", lambda xt, e, t, b, ab, z: (
+            xt - b[t] / (1 - ab[t]).sqrt() * e) / (1 - b[t]).sqrt() + (b[t - 1].sqrt() * z if t > 1 else 0)),
+    ],
+    "sampling.ddim_step": [
+        ("the noise enters scaled", lambda xt, e, t, r, eta, z: (
+            ddim_without_x0(xt, e, t, r, eta, z) + r.sqrt() / t.sqrt() * ((1 - t).sqrt() - 1) * e)),
+    ],
+    "sampling.timesteps": [
+        ("one list of times", lambda T, n: torch.linspace(T, 0, n + 1).round().long()[None]),
+    ],
+    "sampling.dpmpp_2m_step": [
+        ("the wrong way round", lambda xt, x0, x0_prev, lam_prev, lam, lam_next, a, s, sn: (
+            m2_with_h(xt, x0, x0_prev, lam_prev, lam, lam_next, a, s, sn) + (s / sn - sn / s) * xt)),
+        ("must shrink, too", lambda xt, x0, x0_prev, lam_prev, lam, lam_next, a, s, sn: (
+            m2_with_h(xt, x0, x0_prev, lam_prev, lam, lam_next, a, s, sn) + (1 - sn / s) * xt)),
+        ("a_next is missing", lambda xt, x0, x0_prev, lam_prev, lam, lam_next, a, s, sn: (
+            m2_with_h(xt, x0, x0_prev, lam_prev, lam, lam_next, torch.tensor(1.0), s, sn))),
+    ],
+    "scores.gaussian": [
+        ("that is the correlation", lambda x: (x.mean(0), torch.corrcoef(x.T))),
+        ("standard deviations", lambda x: (x.mean(0), x.std(0))),
+    ],
+    "scores.frechet": [
+        ("do not average", lambda m1, S1, m2, S2: (
+            F.mse_loss(m1, m2) + (S1 + S2).trace() - 2 * roots_of(S1, S2).sum())),
+        ("the means are missing", lambda m1, S1, m2, S2: (S1 + S2).trace() - 2 * roots_of(S1, S2).sum()),
+        ("the last term counts", lambda m1, S1, m2, S2: (
+            (m1 - m2).square().sum() + (S1 + S2).trace() - roots_of(S1, S2).sum())),
+        ("tr(S1 + S2) is missing", lambda m1, S1, m2, S2: (
+            (m1 - m2).square().sum() - 2 * roots_of(S1, S2).sum())),
+        ("one triangle", lambda m1, S1, m2, S2: (m1 - m2).square().sum() + (S1 + S2).trace() - 2 * (
+            torch.linalg.eigvalsh(S1 @ S2).clamp(min=0).sqrt().sum())),
+        ("root of each eigenvalue", lambda m1, S1, m2, S2: (
+            (m1 - m2).square().sum() + (S1 + S2).trace() - 2 * (S1 @ S2).trace())),
+        ("diagonal covariances", lambda m1, S1, m2, S2: (m1 - m2).square().sum() + (S1 - S2).square().sum()),
+    ],
+    "scores.kl_gauss": [
+        ("log ratio of the determinants is", lambda *a: 0.5 * (
+            kl_terms(*a)[0] + kl_terms(*a)[1] - kl_terms(*a)[2])),
+        ("take the logarithm", lambda *a: (
+            kl_gauss_cholesky(*a) + 0.5 * (kl_terms(*a)[3].exp() - kl_terms(*a)[3]))),
+        ("factor 1/2 is missing", lambda *a: 2 * kl_gauss_cholesky(*a)),
+        ("not of S1", lambda m1, S1, m2, S2: kl_gauss_cholesky(m1, S1, m2, S2) + 0.5 * (
+            (m2 - m1) @ (S1.inverse() - S2.inverse()) @ (m2 - m1))),
+        ("product of matrices", lambda m1, S1, m2, S2: kl_gauss_cholesky(m1, S1, m2, S2) + 0.5 * (
+            S2.inverse() * S1 - S2.inverse() @ S1).trace()),
+        ("missing in the trace", lambda m1, S1, m2, S2: kl_gauss_cholesky(m1, S1, m2, S2) + 0.5 * (
+            S1 - S2.inverse() @ S1).trace()),
+        ("the sign is wrong", lambda *a: -kl_gauss_cholesky(*a)),
+    ],
+    "scores.kid": [
+        ("not by its root", lambda x, y: kid_with(x, y, lambda a, b: (a @ b.T / x.shape[1]**0.5 + 1) ** 3)),
+        ("the kernel is cubic", lambda x, y: kid_with(x, y, lambda a, b: (a @ b.T / x.shape[1] + 1) ** 2)),
+        ("the + 1", lambda x, y: kid_with(x, y, lambda a, b: (a @ b.T / x.shape[1]) ** 3)),
+        ("counts twice", lambda x, y: kid_with(x, y, _cubic, 1)),
+        ("between the sets is missing", lambda x, y: kid_with(x, y, _cubic, 0)),
+        ("is subtracted", lambda x, y: kid_with(x, y, _cubic, -2)),
+    ],
+    "scores.clip_loss": [
+        ("pictures must find", lambda u, v, scale: (
+            F.cross_entropy(scale * cosines(v, u), torch.arange(len(u))))),
+        ("not their sum", lambda u, v, scale: clip_with(scale * cosines(u, v), reduction="sum")),
+        ("the scale is missing", lambda u, v, scale: clip_with(cosines(u, v))),
+        ("targets are shifted", lambda u, v, scale: clip_with(scale * cosines(u, v), shift=-1)),
+        ("not each feature", lambda u, v, scale: (
+            clip_with(scale * F.normalize(u, dim=0) @ F.normalize(v, dim=0).T))),
+    ],
+    "scores.recall_at_k": [
+        ("enough for a hit", lambda sim, labels, k: (
+            labels[sim.topk(k).indices] == labels[:, None]).all(1).float().mean()),
+    ],
+}
+for name, rows in SHORT.items():
+    for phrase, f in rows:
+        wrong(name, phrase)(f)

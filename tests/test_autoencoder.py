@@ -7,12 +7,12 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from course_lib import data, train
-from course_lib.autoencoder import (
+from course_lib.nets.autoencoder import (
     KLAutoencoder,
     Pixels,
     VQAutoencoder,
     kl_standard_normal,
-    refine,
+    optimize_latents,
 )
 
 
@@ -123,7 +123,7 @@ def test_the_scale_stands_still_outside_training():
 def test_every_token_comes_back():
     """All ids through the decoder's input and back by hand: digits in mixed base 7, 5, 5, 5."""
     model = build(VQAutoencoder)
-    assert model.codes == 875
+    assert model.codebook_size == 875
     ids = torch.arange(875 + 21).remainder(875).reshape(14, 8, 8)
     seen = {}
     model.decode = lambda z: seen.setdefault("z", z)
@@ -135,7 +135,7 @@ def test_every_token_comes_back():
 
 def test_tokens_say_all_that_the_decoder_sees():
     model, x = build(VQAutoencoder), pictures()
-    ids = model.tokens(x)
+    ids = model.encode_tokens(x)
     assert ids.dtype == torch.int64 and ids.shape == (4, 8, 8) and len(ids.unique()) > 3
     assert torch.allclose(model.decode_tokens(ids), model.decode(model.encode(x)), atol=1e-5)
 
@@ -151,15 +151,15 @@ def test_rounding_lets_the_gradient_through():
     assert through.abs().sum() > 0 and torch.allclose(through, smooth, rtol=1e-4, atol=1e-4)
 
 
-def test_snap_takes_the_nearest_level_and_passes_the_gradient():
+def test_quantize_takes_the_nearest_level_and_passes_the_gradient():
     model = build(VQAutoencoder)
     z = (3 * normal(2, 4, 8, 8)).requires_grad_()  # also outside of [-1, 1]
     levels = [torch.linspace(-1, 1, n) for n in model.levels]
     for k, level in enumerate(levels):
-        gap = (model.snap(z)[:, k, ..., None] - level).abs()
+        gap = (model.quantize(z)[:, k, ..., None] - level).abs()
         assert gap.min(-1).values.max() < 1e-6, "on the grid"
         assert torch.equal(gap.argmin(-1), (z[:, k, ..., None] - level).abs().argmin(-1)), "the nearest"
-    [slope] = torch.autograd.grad(model.snap(z).sum(), z)
+    [slope] = torch.autograd.grad(model.quantize(z).sum(), z)
     assert torch.equal(slope, torch.ones_like(z))
 
 
@@ -173,44 +173,46 @@ def test_the_loss_of_tokens_is_the_psnr_turned_over():
 def test_searched_tokens_decode_nearer_to_the_picture():
     model, x = build(VQAutoencoder), pictures()
     error = lambda ids: ((model.decode_tokens(ids) - x) ** 2).mean((1, 2, 3))
-    guess, found = model.tokens(x), model.tokens(x, search=15)
+    guess, found = model.encode_tokens(x), model.encode_tokens(x, search=15)
     assert found.dtype == torch.int64 and found.shape == guess.shape
     assert (error(found) < 0.99 * error(guess)).all()
 
 
-# ---- refined latents ----------------------------------------------------------------------------
+# ---- optimized latents --------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kind", [KLAutoencoder, VQAutoencoder])
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-def test_refined_latents_decode_nearer_to_the_picture(kind, mode):
+def test_optimized_latents_decode_nearer_to_the_picture(kind, mode):
     model = build(kind)
-    snap = model.snap if kind is VQAutoencoder else lambda z: z
+    quantize = model.quantize if kind is VQAutoencoder else lambda z: z
     error = lambda z: ((model.decode(z) - x) ** 2).mean((1, 2, 3))
     with mode():
         x = pictures()
-        z = refine(model, x, 15, snap=snap)
+        z = optimize_latents(model, x, 15, quantize=quantize)
     x = x.clone()
     assert (error(z) < 0.99 * error(model.encode(x))).all() and not z.requires_grad
-    assert torch.allclose(snap(z), z, atol=1e-6), "tokens stay tokens"
+    assert torch.allclose(quantize(z), z, atol=1e-6), "tokens stay tokens"
     assert all(p.grad is None for p in model.parameters()), "the codec is left alone"
 
 
-def test_refined_latents_are_never_worse_than_the_guess():
+def test_optimized_latents_are_never_worse_than_the_guess():
     model, x = build(KLAutoencoder), pictures()
-    assert torch.equal(refine(model, x, 0), model.encode(x))
+    assert torch.equal(optimize_latents(model, x, 0), model.encode(x))
     error = lambda z: ((model.decode(z) - x) ** 2).mean((1, 2, 3))
-    assert (error(refine(model, x, 1)) < error(model.encode(x))).all(), "one step is one step"
-    assert (error(refine(model, x, 5, lr=100.0)) <= error(model.encode(x))).all()
+    assert (error(optimize_latents(model, x, 1)) < error(model.encode(x))).all(), "one step is one step"
+    assert (error(optimize_latents(model, x, 5, lr=100.0)) <= error(model.encode(x))).all()
 
 
 # ---- bad input ----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kind", [KLAutoencoder, VQAutoencoder])
 @pytest.mark.parametrize(("x", "named"), [
-    (torch.zeros(1, 3, 32, 32), r"\(B, 3, 64, 64\), given \(1, 3, 32, 32\)"),
-    (torch.zeros(3, 64, 64), r"given \(3, 64, 64\)"),
+    (torch.zeros(1, 3, 32, 32), r"\(B, 3, 64, 64\), given float32 \(1, 3, 32, 32\)"),
+    (torch.zeros(3, 64, 64), r"given float32 \(3, 64, 64\)"),
     (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "uint8.*to_float"),
     (torch.full((1, 3, 64, 64), 255.0), "255.*to_float"),
+    (torch.full((1, 3, 64, 64), torch.nan), "12288 numbers that are NaN"),
+    (torch.zeros(0, 3, 64, 64), r"given float32 \(0, 3, 64, 64\)"),
 ])
 def test_pictures_of_another_kind_are_refused(kind, x, named):
     with pytest.raises(ValueError, match=named):
@@ -229,3 +231,23 @@ def test_latents_of_another_shape_are_refused(kind, z):
 def test_tokens_out_of_range_are_refused(bad):
     with pytest.raises(ValueError, match=r"0 \.\. 874"):
         build(VQAutoencoder).decode_tokens(torch.full((1, 8, 8), bad))
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(KLAutoencoder, 8), (VQAutoencoder, 4)])
+def test_latents_that_are_not_finite_are_refused(kind, channels):
+    z = torch.zeros(1, channels, 8, 8)
+    z[:, 0], z[:, 1, 0] = torch.inf, torch.nan
+    with pytest.raises(ValueError, match="latents holds 72 numbers that are NaN or infinite"):
+        build(kind).decode(z)
+
+
+@pytest.mark.parametrize("ids", [torch.zeros(1, 8, 8), torch.zeros(1, 8, 4).long(), torch.zeros(8, 8).long()])
+def test_tokens_of_another_kind_are_refused(ids):
+    with pytest.raises(ValueError, match=r"tokens are whole numbers \(B, 8, 8\) in 0 \.\. 874, given"):
+        build(VQAutoencoder).decode_tokens(ids)
+
+
+@pytest.mark.parametrize("more", [{"channels": 0}, {"channels": 2.5}, {"beta": -1}, {"beta": math.nan}])
+def test_wrong_numbers_of_an_autoencoder_are_named(more):
+    with pytest.raises(ValueError, match=f"{next(iter(more))} must be"):
+        KLAutoencoder(**more)

@@ -1,14 +1,14 @@
-"""CLIP: the contrastive loss, which texts count as true, and that it learns."""
+"""CLIP: the contrastive loss, that it learns, and what it refuses."""
 import math
-import random
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from course_lib import data, train
-from course_lib.clip import CLIP, clip_loss, facts, pairs, statement
-from course_lib.text import Tokenizer
+from course_lib import data, recipes, train
+from course_lib.batches import pair_batches
+from course_lib.nets.clip import CLIP, clip_loss
+from course_lib.nets.text import Tokenizer
 
 
 def unit(n, d, seed):
@@ -48,29 +48,52 @@ def emoji():
     return data.emoji(64)
 
 
-def test_statements_are_true_and_match_says_so(emoji):
-    rng = random.Random(0)
-    for row in emoji.table[::97]:
-        for _ in range(8):
-            text, said = statement(row, rng)
-            assert text and said <= facts(row)
-    tokenizer = Tokenizer(row["caption"] for row in emoji.table)
-    torch.manual_seed(0)
-    x, tokens, match = next(pairs(emoji, tokenizer, 64))
-    assert x.shape == (64, 3, 64, 64) and tokens.ids.shape == (64, tokenizer.length)
-    assert match.diagonal().all() and match.sum() > 64  # shared keywords: more than the diagonal
-    assert match.float().mean() < 0.2
-
-
 def test_a_small_clip_learns_its_pairs(emoji):
     few = data.Emoji(emoji.pictures[:300:10], emoji.table[:300:10])
     tokenizer = Tokenizer(row["caption"] for row in few.table)
     torch.manual_seed(0)
     model = CLIP(tokenizer, dim=32, width=16)
-    batches = pairs(few, tokenizer, 30)
-    *_, tick = train.fit(model, lambda m, b: m.loss(b), batches, 150, lr=2e-3, ema=0.5)
+    batches = pair_batches(few, tokenizer, 30)
+    *_, tick = train.fit(model, lambda m, b: m.loss(**b), batches, 150, lr=2e-3, ema=0.5)
     with torch.no_grad():
         u = tick.ema.pictures(data.to_float(few.pictures))
         v = tick.ema.texts([row["caption"] for row in few.table])
     assert torch.allclose(torch.cat([u, v]).norm(dim=1), torch.ones(2 * len(u)))
     assert (u @ v.T).argmax(1).eq(torch.arange(len(u))).float().mean() > 0.6
+
+
+def test_a_search_in_emoji_is_one_in_words():
+    model = recipes.load("clip")
+    emoji = ["🍎", "❤️ 👩🏿‍🚀", "👍🏿 café"]
+    names = ["red apple", "red heart woman astronaut, dark skin tone", "thumbs up, dark skin tone cafe"]
+    with torch.no_grad():
+        assert torch.equal(model.texts(emoji), model.texts(names))
+        one, two = model.encode(emoji), model.encode(names)
+    assert one.keys() == two.keys() == {"words", "mask"}
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    assert model.unread("🍎 + 🦰 zorgle") == ["zorgle", "+", "🦰"]
+    for f in (model.texts, model.encode):
+        with pytest.raises(TypeError, match="expected a list of texts"):
+            f("🍎")
+
+
+def test_encode_gives_the_words_that_the_text_tower_gives(emoji):
+    """The same numbers as its sequence; padding is marked, and the empty text has one word."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(emoji.captions)
+    model, texts = CLIP(tokenizer, dim=16, width=16).eval(), ["noto red heart", ""]
+    with torch.no_grad():
+        said, tokens = model.encode(texts), tokenizer(texts)
+        torch.testing.assert_close(said["words"], model.text(tokens)[0])
+    assert torch.equal(said["mask"], tokens.mask) and said["mask"].sum(1).tolist() == [4, 1]
+    assert torch.equal(model.texts(texts), model.texts(tokens))
+
+
+@pytest.mark.parametrize(("x", "named"), [
+    (torch.zeros(1, 3, 32, 32), r"\(B, 3, 64, 64\), given float32 \(1, 3, 32, 32\)"),
+    (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "uint8.*to_float"),
+    (torch.full((1, 3, 64, 64), 255.0), "255.*to_float"),
+    (torch.full((1, 3, 64, 64), torch.nan), "12288 numbers that are NaN")])
+def test_pictures_of_another_kind_are_refused(emoji, x, named):
+    with pytest.raises(ValueError, match=named):
+        CLIP(Tokenizer(["red"]), dim=16, width=16).pictures(x)

@@ -55,16 +55,21 @@ def colab(tmp_path, repository):
     """Run code in a fresh Python in an empty folder. It sees the installed packages, but no course."""
     home = tmp_path / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
-    own = next(home.glob("lib/python*/site-packages"))
+    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    own = Path(subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+                              check=True, capture_output=True, text=True).stdout.strip())
     # A folder named in a .pth file is searched, but its own .pth files, such as that of the
     # editable course, are not read.
+    # (In the locale's encoding, as Python reads it.)
     (own / "installed.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     content = tmp_path / "content"
     content.mkdir()
 
     def run(code, **env):
-        environment = {**os.environ, "COURSE_REPO": f"file://{repository}", **env}
-        out = subprocess.run([str(home / "bin" / "python"), "-c", code], cwd=content, env=environment,
+        environment = {**os.environ, "COURSE_REPO": repository.as_uri(), **env}
+        seen = environment.get("PYTHONPATH", "").split(os.pathsep)  # the course may be among it
+        environment["PYTHONPATH"] = os.pathsep.join(p for p in seen if p and Path(p).resolve() != ROOT)
+        out = subprocess.run([python, "-c", code], cwd=content, env=environment,
                              capture_output=True, text=True)
         state = [line for line in out.stdout.splitlines() if line.startswith("STATE ")]
         return out, json.loads(state[0].removeprefix("STATE ")) if state else None
@@ -86,13 +91,13 @@ def test_in_colab_twice_and_an_edit_survives(colab):
     repo = colab.content / "noise-to-emoji"
     assert Path(file).resolve() == (repo / "course_lib" / "__init__.py").resolve()
 
-    (repo / "course_lib" / "__init__.py").write_text('"""edited by a learner"""\n')
-    (repo / "mine.txt").write_text("notes")
+    (repo / "course_lib" / "__init__.py").write_text('"""edited by a learner"""\n', "utf-8")
+    (repo / "mine.txt").write_text("notes", "utf-8")
     out, again = colab(bootstrap_cell() + "\n" + bootstrap_cell() + PRINT_STATE, **inside)
     assert out.returncode == 0, out.stderr
     assert again == [file, versions, torch_version], "a preinstalled package was touched"
-    assert "learner" in (repo / "course_lib" / "__init__.py").read_text()
-    assert (repo / "mine.txt").read_text() == "notes"
+    assert "learner" in (repo / "course_lib" / "__init__.py").read_text("utf-8")
+    assert (repo / "mine.txt").read_text("utf-8") == "notes"
 
 
 def test_only_what_is_missing_is_installed(monkeypatch, tmp_path):
@@ -100,11 +105,12 @@ def test_only_what_is_missing_is_installed(monkeypatch, tmp_path):
     from course_lib import runtime
 
     (tmp_path / "pyproject.toml").write_text(
-        '[project]\ndependencies = [\n    "numpy>=99",\n    "torch>=2.4",\n    "no-such_package.x>=1",\n]\n')
+        '[project]\ndependencies = [\n    "numpy>=99",\n    "torch>=2.4",\n    "no-such_package.x>=1",\n]\n',
+        "utf-8")
     calls = []
 
     def pip(command, check):
-        pins = Path(command[command.index("-c") + 1]).read_text()
+        pins = Path(command[command.index("-c") + 1]).read_text("utf-8")
         calls.append((command[-1:], pins))
     monkeypatch.setattr(runtime.subprocess, "run", pip)
     assert runtime.install_missing(tmp_path) == ["no-such_package.x>=1"]

@@ -1,4 +1,4 @@
-"""The emoji (counts, splits, sizes, errors, reproducible rendering) and the toys."""
+"""The emoji: counts, splits, sizes, errors, reproducible rendering."""
 import importlib.util
 import json
 import re
@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from course_lib import data
-from course_lib.data import GaussianMixture, emoji, shrink, to_float, to_uint8, toy2d
-from course_lib.schedules import DDPM, Flow, Karras
+from course_lib.data import emoji, flip_and_shift, shift, shrink, to_float, to_uint8
 
 HERE = Path(__file__).resolve().parent
 COLUMNS = {"id", "style", "name", "caption", "category", "concept", "tone", "codepoints",
@@ -148,7 +147,7 @@ def test_batches_follow_the_weights():
 # ------------------------------------------------------------------ errors
 
 @pytest.mark.parametrize(("kwargs", "message"), [
-    ({"size": 48}, r"unknown size 48.*\(16, 32, 64\)"),
+    ({"size": 48}, r"unknown size 48: choose one of 16, 32, 64"),
     ({"size": "64"}, "unknown size '64'"),
     ({"subset": "smileys"}, r"unknown subset 'smileys'.*'faces'"),
     ({"split": "test"}, r"unknown split 'test'.*'held_out'")])
@@ -175,7 +174,7 @@ def copy(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["sheets/noto-4.png", "captions.csv", "manifest.json"])
 def test_missing_file(copy, name):
     (copy / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"{re.escape(name)} is missing\..*make data"):
+    with pytest.raises(FileNotFoundError, match=rf"{re.escape(str(Path(name)))} is missing\..*make data"):
         emoji(32)
 
 
@@ -184,7 +183,8 @@ def test_one_changed_byte(copy, name):
     raw = bytearray((copy / name).read_bytes())
     raw[len(raw) // 2] ^= 1
     (copy / name).write_bytes(raw)
-    with pytest.raises(ValueError, match=rf"{re.escape(name)} is damaged.*git checkout.*make data"):
+    damaged = rf"{re.escape(str(Path(name)))} is damaged.*git checkout.*make data"
+    with pytest.raises(ValueError, match=damaged):
         emoji(32)
 
 
@@ -204,83 +204,6 @@ def test_rendering_is_reproducible_to_the_byte(everything):
         assert torch.equal(picture, everything.pictures[icon["id"]]), icon["caption"]
 
 
-# ------------------------------------------------------------------ toys
-
-@pytest.mark.parametrize("name", ["moons", "spiral", "ring", "checkerboard"])
-def test_toy2d(name):
-    draw = lambda seed, n=2000: toy2d(name, n, torch.Generator().manual_seed(seed))
-    x = draw(0)
-    assert x.shape == (2000, 2) and x.dtype == torch.float32
-    assert torch.equal(x, draw(0)) and not torch.equal(x, draw(1))
-    assert x.mean(0).abs().max() < 0.35 and x.std(0).min() > 0.4 and x.abs().max() < 2.5
-    assert draw(0, 1).shape == (1, 2)
-
-
-def test_unknown_toy():
-    with pytest.raises(ValueError, match=r"unknown toy 'swiss'.*spiral"):
-        toy2d("swiss", 10)
-
-
-MIX = GaussianMixture([1, 3], torch.tensor([[-1.0, 0.0, 0.5], [1.0, 0.5, 0.0]]).double(), [0.3, 0.6])
-
-
-def test_mixture_density_and_samples():
-    """log_prob against torch.distributions; the moments of samples within 4 standard errors."""
-    d = torch.distributions
-    noised = d.MixtureSameFamily(
-        d.Categorical(torch.tensor([0.25, 0.75]).double()),
-        d.Independent(d.Normal(0.8 * MIX.means, ((0.8 * MIX.std) ** 2 + 0.3**2).sqrt()[:, None]
-                               .expand(2, 3)), 1))
-    x = torch.randn(50, 3, dtype=torch.float64)
-    torch.testing.assert_close(MIX.log_prob(x, 0.8, 0.3), noised.log_prob(x))
-    y = MIX.sample(40_000, torch.Generator().manual_seed(0))
-    mean = 0.25 * MIX.means[0] + 0.75 * MIX.means[1]
-    assert ((y.mean(0) - mean).abs() < 4 * y.std(0) / 200).all()
-    second = 0.25 * (MIX.means[0] ** 2 + 0.09) + 0.75 * (MIX.means[1] ** 2 + 0.36)
-    assert (((y**2).mean(0) - second).abs() < 4 * (y**2).std(0) / 200).all()
-
-
-@pytest.mark.parametrize(("s", "n"), [(1.0, 0.0), (0.8, 0.6), (0.1, 0.9), (1.0, 20.0), (0.0, 1.0)])
-def test_mixture_score_is_the_gradient(s, n):
-    x = (torch.randn(50, 3, dtype=torch.float64) * (s + n)).requires_grad_()
-    gradient, = torch.autograd.grad(MIX.log_prob(x, s, n).sum(), x)
-    torch.testing.assert_close(MIX.score(x.detach(), s, n), gradient)
-
-
-@pytest.mark.parametrize(("schedule", "t"), [
-    (DDPM(), torch.tensor(1)), (DDPM(), torch.tensor(500)), (Karras(), torch.tensor(3.0).double()),
-    (Flow(), torch.tensor(0.7).double())])
-def test_mixture_denoiser_is_tweedie(schedule, t):
-    """E[x_0 given x_t] = (x_t + n^2 score) / s, E[eps given x_t] = -n score; and they fit together."""
-    x = torch.randn(50, 3, dtype=torch.float64)
-    s, n = schedule.signal(t), schedule.noise(t)
-    x0, eps = MIX.denoiser(schedule)(x, t)
-    torch.testing.assert_close(x0, (x + n**2 * MIX.score(x, s, n)) / s)
-    torch.testing.assert_close(eps, -n * MIX.score(x, s, n))
-    torch.testing.assert_close(s * x0 + n * eps, x)
-
-
-def test_mixture_denoiser_minimises_the_error():
-    """The posterior mean is checked by what it is for: no nearby guess has a smaller error."""
-    g = torch.Generator().manual_seed(0)
-    x0 = MIX.sample(20_000, g)
-    eps = torch.randn(x0.shape, generator=g, dtype=x0.dtype)
-    t = torch.tensor(0.5).double()
-    guess = MIX.denoiser(Flow())(0.5 * x0 + 0.5 * eps, t).x0
-    error = lambda y: ((y - x0) ** 2).mean()
-    best = error(guess)
-    for worse in (1.1 * guess, 0.9 * guess, guess + 0.05, guess - 0.05):
-        assert error(worse) > best
-
-
-def test_mixture_denoiser_without_signal_says_the_mean():
-    x = torch.randn(50, 3, dtype=torch.float64)
-    x0, eps = MIX.denoiser(Flow())(x, torch.tensor(1.0))
-    mean = 0.25 * MIX.means[0] + 0.75 * MIX.means[1]
-    torch.testing.assert_close(x0, mean.expand_as(x0))
-    torch.testing.assert_close(eps, x)
-
-
 def test_the_first_call_may_be_in_inference_mode():
     data._pictures.cache_clear()
     with torch.inference_mode():
@@ -295,8 +218,72 @@ def test_flip_and_shift_moves_whole_pictures():
     torch.manual_seed(0)
     places = set()
     for _ in range(200):
-        y = data.flip_and_shift(x)
+        y = flip_and_shift(x)
         assert y.shape == x.shape and torch.equal(y[0], y[1]) and (y == -1).sum() == 6
         places.add(tuple((y[0, 0] == -1).nonzero()[0].tolist()))
     rows, columns = {p[0] for p in places}, {p[1] for p in places}
     assert rows == set(range(26, 35)) and columns == set(range(6, 15)) | set(range(49, 58))
+
+
+def test_the_table_alone_is_the_table_of_the_pictures():
+    for subset, split in (("all", "train"), ("faces", "val"), ("all", "held_out"), ("all", "all")):
+        assert data.table(subset, split) == emoji(16, subset, split).table
+    with pytest.raises(ValueError, match="unknown split 'test': choose one of 'train', 'val', 'held_out'"):
+        data.table(split="test")
+
+
+def test_shift_moves_all_pictures_alike_on_white():
+    x = torch.zeros(2, 3, 8, 8)
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(100):
+        y = shift(x, 1)
+        assert y.shape == x.shape and torch.equal(y[0], y[1]) and set(y.unique().tolist()) <= {0.0, 1.0}
+        seen.add(((y[0, 0] == 1).any(1).sum().item(), (y[0, 0] == 1).any(0).sum().item()))
+    assert len(seen) >= 4 and torch.equal(shift(x, 0), x)
+
+
+@pytest.mark.parametrize(("f", "named"), [
+    (lambda: to_float(torch.zeros(2, 3, 4, 4)),
+     r"to_float takes uint8 pictures, 0 \.\. 255; given float32 \(2, 3, 4, 4\)"),
+    (lambda: to_float(torch.zeros(3).long()), "to_float takes uint8 pictures"),
+    (lambda: to_uint8(torch.zeros(3, dtype=torch.uint8)), "pictures must be a tensor of floats, given uint8"),
+    (lambda: to_uint8(torch.tensor([0.0, 255.0])), r"to_uint8 takes floats in -1 \.\. 1; given 0 \.\. 255"),
+    (lambda: to_uint8(torch.tensor([0.0, torch.nan])), "pictures holds 1 numbers that are NaN"),
+    (lambda: shrink(torch.zeros(1, 3, 64, 64), 5),
+     r"k = 5 does not divide the edges of float32 \(1, 3, 64, 64\)"),
+    (lambda: shrink(torch.zeros(1, 3, 64, 60), 8), "k = 8 does not divide"),
+    (lambda: shrink(torch.zeros(1, 3, 64, 64), 0), "k must be a whole number, at least 1; given 0"),
+    (lambda: shrink(torch.zeros(1, 3, 64, 64), 2.0), "k must be a whole number, at least 1; given 2.0"),
+    (lambda: shift(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)),
+     "pictures must be a tensor of floats, given uint8"),
+    (lambda: shift(torch.full((1, 3, 2, 2), torch.nan)), "pictures holds 12 numbers that are NaN"),
+    (lambda: shift(torch.zeros(1, 3, 8, 8), -1), "most must be a whole number, at least 0; given -1"),
+    (lambda: flip_and_shift(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)),
+     "pictures must be a tensor of floats"),
+    (lambda: emoji(16).weights(float("nan")), "power must be one number"),
+    (lambda: next(emoji(16).batches(0)),
+     "n, the size of a batch, must be a whole number, at least 1; given 0")])
+def test_wrong_input_is_named(f, named):
+    with pytest.raises(ValueError, match=named):
+        f()
+
+
+def test_nothing_stays_nothing():
+    x = torch.zeros(0, 3, 4, 4)
+    assert to_uint8(x).shape == to_float(x.byte()).shape == shift(x).shape == (0, 3, 4, 4)
+
+
+def test_a_manifest_changed_by_hand_is_named(copy):
+    facts = json.loads((copy / "manifest.json").read_text("utf-8"))
+    facts["captions.csv"]["sha256"] = "0" * 64
+    (copy / "manifest.json").write_text(json.dumps(facts), "utf-8")
+    with pytest.raises(ValueError, match=r"manifest.json is damaged.*make data"):
+        emoji(32)
+
+
+def test_other_data_have_another_fingerprint(copy):
+    before = data.fingerprint()
+    assert len(before) == 64 and before == data.fingerprint()
+    (copy / "manifest.json").write_text((copy / "manifest.json").read_text("utf-8") + " ", "utf-8")
+    assert data.fingerprint() != before

@@ -1,33 +1,28 @@
-"""The denoiser: five targets, their losses, guidance and dropping of conditions."""
+"""The denoiser: five targets, their losses, and what it refuses."""
 import pytest
 import torch
 from torch import nn
 
 from course_lib.denoiser import (
     Denoiser,
-    Pred,
-    autoguide,
-    drop,
-    guide,
-    interval,
     predict_edm,
     predict_eps,
     predict_flow,
     predict_v,
     predict_x0,
 )
-from course_lib.schedules import DDPM, Cosine, Flow, Karras, like
+from course_lib.schedules import DDPM, EDM, Cosine, Flow, like
 
 VP = [DDPM(100), Cosine(100)]
 # Every (target, schedule) that the table in course_lib/denoiser.py allows, Flow and eps excepted:
 # at t = 1 the path has no signal left.
 ALLOWED = ([(f, s) for f in (predict_eps, predict_x0, predict_v) for s in VP]
-           + [(predict_eps, Karras()), (predict_x0, Karras()), (predict_edm, Karras()),
+           + [(predict_eps, EDM()), (predict_x0, EDM()), (predict_edm, EDM()),
               (predict_x0, Flow()), (predict_flow, Flow())])
 FORBIDDEN = [(predict_eps, Flow(), "signal > 0"), (predict_v, Flow(), r"signal\^2 \+ noise\^2 = 1"),
-             (predict_v, Karras(), r"signal\^2 \+ noise\^2 = 1"),
+             (predict_v, EDM(), r"signal\^2 \+ noise\^2 = 1"),
              (predict_flow, DDPM(), r"signal \+ noise = 1"),
-             (predict_flow, Karras(), r"signal \+ noise = 1"),
+             (predict_flow, EDM(), r"signal \+ noise = 1"),
              (predict_edm, DDPM(), "signal = 1"), (predict_edm, Flow(), "signal = 1")]
 SIGMA_DATA = 0.5
 
@@ -59,7 +54,7 @@ def draw(schedule, b=6):
     g = torch.Generator().manual_seed(0)
     x0, eps = (torch.randn(b, 2, 4, 4, generator=g, dtype=torch.float64) for _ in range(2))
     t = schedule.draw_t(b, generator=g)
-    t[0] = schedule.grid(1)[0] if not isinstance(schedule, Flow) else 0.999
+    t[0] = schedule.times(1)[0] if not isinstance(schedule, Flow) else 0.999
     s, n = (like(c.double(), x0) for c in (schedule.signal(t), schedule.noise(t)))
     return x0, eps, t, s, n
 
@@ -71,7 +66,7 @@ def test_the_true_answer_is_exact(target, schedule):
     model = Denoiser(Says(truth(target, x0, eps, s, n)), schedule, target)
     assert model.loss(x0, t, eps).item() < 1e-10
     pred = model(s * x0 + n * eps, t)
-    # Karras and Flow compute their coefficients in float32: times 80 at sigma = 80
+    # EDM and Flow compute their coefficients in float32: times 80 at sigma = 80
     torch.testing.assert_close(pred.x0, x0, rtol=0, atol=1e-4)
     torch.testing.assert_close(pred.eps, eps, rtol=0, atol=1e-4)
 
@@ -142,102 +137,65 @@ def test_conditions_reach_the_network_and_a_scalar_time_serves_the_batch():
     torch.testing.assert_close(model(x, torch.tensor(4), shift=2.0).x0, x + 2)
 
 
-class Sine(nn.Module):
-    """A network without weights."""
-
-    def __init__(self, frequency: float = 3.0):
-        super().__init__()
-        self.frequency = frequency
-
-    def forward(self, x, t):
-        return torch.sin(self.frequency * x)
-
-
-def test_guidance_is_a_line_through_two_predictions():
-    """null + w (cond - null): w = 0 is null, w = 1 is cond, w = 2 as far again; x0 and eps agree."""
-    class Net(nn.Module):
-        def forward(self, x, t, c):
-            return torch.sin(3 * x) + like(c, x)
-
-    model = Denoiser(Net(), DDPM(10))
-    x, t = torch.randn(5, 1, 2, 2), torch.tensor(7)
-    cond, null = {"c": torch.arange(5.0)}, {"c": torch.full((5,), -1.0)}
-    with_text, without = model(x, t, **cond), model(x, t, **null)
-    for w in (0.0, 1.0, 2.0):
-        out = guide(model, cond, null, w)(x, t)
-        for a, c, u in zip(out, with_text, without, strict=True):
-            torch.testing.assert_close(a, u + w * (c - u))
-        s, n = model.schedule.signal(t).float(), model.schedule.noise(t).float()
-        torch.testing.assert_close(s * out.x0 + n * out.eps, x)
+@pytest.mark.parametrize("schedule", [EDM(sigma_data=1.0), EDM(sigma_data=0.3)], ids=["1", "0.3"])
+def test_edm_expects_data_of_its_own_spread(schedule):
+    """An untrained network, which outputs 0, has loss 1 on data with sd sigma_data, which have unit variance
+    for it."""
+    g = torch.Generator().manual_seed(0)
+    x0 = schedule.sigma_data * torch.randn(4000, 1, 4, 4, generator=g)
+    model = Denoiser(Says(torch.zeros_like(x0)), schedule, predict_edm)
+    torch.manual_seed(0)
+    assert model.loss(x0).item() == pytest.approx(1, abs=4 * (2 / 64_000) ** 0.5)
+    assert model.loss(2 * x0).item() > 1.2
+    for sigma in (0.01, 1.0, 50.0):  # at every level by itself
+        assert model.loss(x0, torch.tensor(sigma)).item() == pytest.approx(1, abs=0.03)
 
 
-def test_autoguidance_leads_away_from_the_weaker_model():
-    """weaker + w (denoise - weaker): w = 0 is weaker, w = 1 is denoise, w = 3 twice as far again."""
-    strong, weaker = Denoiser(Sine(), DDPM(10)), Denoiser(Sine(2.0), DDPM(10))
-    x, t = torch.randn(5, 1, 2, 2), torch.tensor(7)
-    for w in (0.0, 1.0, 3.0):
-        out = autoguide(strong, weaker, w)(x, t)
-        for a, good, bad in zip(out, strong(x, t), weaker(x, t), strict=True):
-            torch.testing.assert_close(a, bad + w * (good - bad))
-        s, n = strong.schedule.signal(t).float(), strong.schedule.noise(t).float()
-        torch.testing.assert_close(s * out.x0 + n * out.eps, x)
-    class Told(Sine):
-        def forward(self, x, t, c):
-            return super().forward(x, t) + like(c, x)
-
-    told, c = Denoiser(Told(), DDPM(10)), torch.arange(5.0)
-    torch.testing.assert_close(autoguide(told, weaker, 2.0, c=c)(x, t).x0,
-                               2 * told(x, t, c=c).x0 - weaker(x, t).x0)  # only the strong one is told
-    with pytest.raises(ValueError, match="same schedule; theirs have noise"):
-        autoguide(strong, Denoiser(Sine(), Cosine(10)), 2.0)
+@pytest.mark.parametrize(("schedule", "t"), [
+    (DDPM(10), torch.tensor([0, 3, 9])), (DDPM(10), torch.tensor(0)), (Cosine(10), torch.tensor([1, 0, 1])),
+    (EDM(), torch.tensor([0.0, 1.0, 2.0])), (Flow(), torch.tensor(0.0))], ids=str)
+def test_training_at_the_clean_picture_is_refused(schedule, t):
+    model = Denoiser(Says(torch.zeros(3, 2)), schedule, predict_x0)
+    with pytest.raises(ValueError, match=r"0, but t = 0 is the clean picture.*0-based"):
+        model.loss(torch.zeros(3, 2), t)
 
 
-class Two(nn.Module):
-    """The number x0 it is told, everywhere; counts its calls."""
-
-    def __init__(self):
-        super().__init__()
-        self.schedule, self.calls = Cosine(), 0
-
-    def __call__(self, x, t, told):
-        self.calls += 1
-        s, n = (like(c, x) for c in (self.schedule.signal(t), self.schedule.noise(t)))
-        x0 = told[:, None, None, None] * torch.linspace(-1, 1, x[0].numel()).view_as(x[:1])
-        return Pred(x0, (x - s * x0) / n)
-
-
-def test_guidance_of_one_costs_one_call_and_an_interval_is_kept():
-    x, cond, null = torch.randn(2, 3, 4, 4), {"told": torch.ones(2)}, {"told": torch.zeros(2)}
-    for w, t, calls, factor in ((1.0, 500, 1, 1), (3.0, 500, 2, 3), (interval(3.0, 200, 600), 500, 2, 3),
-                                (interval(3.0, 200, 600), 199, 1, 1), (interval(3.0, 200, 600), 601, 1, 1)):
-        model = Two()
-        out = guide(model, cond, null, w)(x, torch.tensor(t))
-        assert model.calls == calls
-        torch.testing.assert_close(out.x0[:, 0, 0, 0], torch.full((2,), -1.0 * factor))
+@pytest.mark.parametrize(("schedule", "t", "named"), [
+    (DDPM(10), torch.tensor([1, 2, 11]),
+     r"times of DDPM lie in 0 \(clean\) \.\. 10 \(noise\); given 1 \.\. 11"),
+    (DDPM(10), torch.tensor([1.0, 2.0, 3.0]), "DDPM times are integers"),
+    (Flow(), torch.tensor([0.5, 0.6, 700.0]), r"times of Flow lie in 0 \(clean\) \.\. 1 \(noise\)"),
+    (EDM(), torch.tensor([0.5, 0.6, -1.0]), "times of EDM lie in"),
+    (DDPM(10), torch.tensor([1, 2]), r"t must be a tensor of 3 times, or of one; given int64 \(2,\)"),
+    (DDPM(10), torch.tensor([[1], [2], [3]]),
+     r"t must be a tensor of 3 times, or of one; given int64 \(3, 1\)"),
+    (DDPM(10), 5, "t must be a tensor of 3 times, or of one; given 5")])
+def test_wrong_times_are_named(schedule, t, named):
+    model = Denoiser(Says(torch.zeros(3, 2)), schedule, predict_x0)
+    for call in (model, model.loss):
+        with pytest.raises(ValueError, match=named):
+            call(torch.zeros(3, 2), t)
 
 
-@pytest.mark.parametrize("share", [0.5, 1.0])
-def test_rescaled_guidance_has_the_spread_of_none(share):
-    x, t = torch.randn(2, 3, 4, 4), torch.tensor(500)
-    model = Two()
-    plain = model(x, t, torch.ones(2))
-    out = guide(model, {"told": torch.ones(2)}, {"told": torch.zeros(2)}, 3.0, rescale=share)(x, t)
-    ratio = out.x0.flatten(1).std(1) / plain.x0.flatten(1).std(1)
-    torch.testing.assert_close(ratio, torch.full((2,), 3 - 2 * share))
-    s, n = model.schedule.signal(t).float(), model.schedule.noise(t).float()
-    torch.testing.assert_close(s * out.x0 + n * out.eps, x)  # still one and the same x_t
+def test_one_training_time_serves_the_batch():
+    x0, eps = torch.randn(3, 2), torch.randn(3, 2)
+    model = Denoiser(Says(torch.ones(3, 2)), DDPM(10))
+    one = model.loss(x0, torch.tensor(4), eps)
+    assert torch.equal(one, model.loss(x0, torch.full((3,), 4), eps)) and torch.equal(
+        one, model.loss(x0, torch.tensor([4]), eps))
 
 
-@pytest.mark.parametrize("cond", [torch.rand(20_000, 3) + 1, torch.randint(1, 9, (20_000, 3))],
-                         ids=["vectors", "token ids"])
-def test_drop_takes_whole_samples_at_the_right_rate(cond):
-    before = cond.clone()
-    null = torch.zeros(3, dtype=cond.dtype)
-    out = drop(cond, null, 0.1, generator=torch.Generator().manual_seed(0))
-    gone = (out == 0)
-    assert torch.equal(gone.any(1), gone.all(1))  # never half of a caption
-    assert torch.equal(out[~gone.any(1)], cond[~gone.any(1)]) and out.dtype == cond.dtype
-    # 20,000 coins of 0.1: standard error 0.0021, four of them
-    assert abs(gone[:, 0].float().mean().item() - 0.1) < 4 * 0.0021
-    assert torch.equal(cond, before)  # not in place
-    assert torch.equal(drop(cond, null, 0.0), cond) and (drop(cond, null, 1.0) == 0).all()
+@pytest.mark.parametrize("floor", [-1, float("nan"), None])
+def test_a_wrong_floor_is_named(floor):
+    with pytest.raises(ValueError, match="floor must be one number, at least 0; given"):
+        Denoiser(nn.Identity(), DDPM(10), floor=floor)
+
+
+@pytest.mark.parametrize("target", [predict_eps, predict_x0, predict_v, predict_flow, predict_edm])
+def test_a_target_is_a_pair_of_formulas_with_a_name(target):
+    """(skip, out) of signals and noises; `predict_edm` alone knows the spread of the data."""
+    s, n = torch.tensor([0.6, 1.0]), torch.tensor([0.8, 2.0])
+    skip, out = target(s, n)
+    assert skip.shape == out.shape == (2,) and target.__name__.startswith("predict_") and target.rule
+    other = target(s, n, 0.5)
+    assert (not torch.equal(other[0], skip)) == (target is predict_edm)

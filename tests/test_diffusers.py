@@ -24,7 +24,7 @@ from torch import nn
 
 from course_lib.denoiser import Denoiser, predict_eps, predict_flow, predict_v
 from course_lib.samplers import ddim, ddpm, dpmpp_2m, heun, sample
-from course_lib.schedules import DDPM, Flow, Karras
+from course_lib.schedules import DDPM, EDM, Flow
 
 
 class Net(nn.Module):
@@ -77,7 +77,7 @@ def test_ddpm(variance, name, target, steps):
     scheduler = DDPMScheduler(variance_type=name, clip_sample=False, timestep_spacing="trailing",
                               prediction_type=prediction)
     scheduler.set_timesteps(steps)
-    assert torch.equal(scheduler.timesteps + 1, d.grid(steps)[:-1])
+    assert torch.equal(scheduler.timesteps + 1, d.times(steps)[:-1])
     if variance == "beta" and steps < 1000:
         # diffusers adds noise wherever its timestep is not 0, so also when a shorter grid jumps
         # from t = 40 to the clean picture; ours never ends on noise. Compare up to there.
@@ -96,7 +96,7 @@ def test_ddim(eta, steps):
     ours = film(Denoiser(NET, d), steps, ddim(eta, g()))
     scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
     scheduler.set_timesteps(steps)
-    assert torch.equal(scheduler.timesteps + 1, d.grid(steps)[:-1])
+    assert torch.equal(scheduler.timesteps + 1, d.times(steps)[:-1])
     close(ours, theirs(scheduler, eta=eta, generator=g()), 1e-5)  # measured 2e-6
     close(ours, theirs(with_our_tables(scheduler, d), eta=eta, generator=g()), 1e-12)
 
@@ -108,7 +108,7 @@ def test_dpmpp_2m(steps):
     scheduler = DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2,
                                             final_sigmas_type="zero", timestep_spacing="trailing")
     scheduler.set_timesteps(steps)
-    assert torch.equal(scheduler.timesteps + 1, d.grid(steps)[:-1])
+    assert torch.equal(scheduler.timesteps + 1, d.times(steps)[:-1])
     # its sigmas = sqrt((1 - abar) / abar) and its sample are float32 (measured: 5e-7)
     close(ours, theirs(scheduler), 2e-6)
 
@@ -119,8 +119,8 @@ def sigma_space(Scheduler, steps):
     scheduler = Scheduler(beta_start=1e-4, beta_end=0.02, use_karras_sigmas=True)
     scheduler.set_timesteps(steps)
     sigmas = scheduler.sigmas.unique().flip(0)  # Heun's list holds every inner one twice
-    k = Karras(sigmas[-2].item(), sigmas[0].item(), sigma_data=1.0)
-    torch.testing.assert_close(k.grid(steps), sigmas, rtol=1e-5, atol=0)
+    k = EDM(sigmas[-2].item(), sigmas[0].item(), sigma_data=1.0)
+    torch.testing.assert_close(k.times(steps), sigmas, rtol=1e-5, atol=0)
     return scheduler, k, sigmas
 
 
@@ -145,5 +145,5 @@ def test_flow_matching_euler(shift):
     ours = film(Denoiser(NET, f, predict_flow), steps, ddim())
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
-    torch.testing.assert_close(scheduler.sigmas, f.grid(steps), rtol=1e-6, atol=0)
+    torch.testing.assert_close(scheduler.sigmas, f.times(steps), rtol=1e-6, atol=0)
     close(ours, theirs(scheduler, time=lambda t: t), 2e-6)  # times, samples in float32: 2e-7

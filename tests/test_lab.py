@@ -18,6 +18,7 @@ NOTEBOOK = Path(os.environ.get("LAB_NOTEBOOK", "notebooks/01_forward_process.ipy
 MINUTE = 60_000  # Playwright counts milliseconds
 KERNEL = ".jp-Notebook-ExecutionIndicator"  # its data-status: idle, busy, connecting, ...
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+HANDLE, TRACK = ":is(.noUi-handle, .ui-slider-handle)", ":is(.noUi-base, .ui-slider)"  # of ipywidgets 8, 7
 # No sandbox: CI runs as root. The rest keeps Chromium from calling home.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]
@@ -51,12 +52,13 @@ def lab(root, browser_path, tmp_path_factory):
     work.mkdir()
     nbformat.write(notebook, work / "lesson.ipynb")
     (config / "labconfig").mkdir(parents=True)
-    (config / "labconfig" / "page_config.json").write_text(json.dumps(
-        {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}))  # a dialogue
+    dialogue = "@jupyterlab/apputils-extension:announcements"
+    (config / "labconfig" / "page_config.json").write_text(
+        json.dumps({"disabledExtensions": {dialogue: True}}), "utf-8")
     settings = folder / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     # "none": every cell is in the page, also those that are scrolled out of view
-    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}', "utf-8")
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -66,7 +68,7 @@ def lab(root, browser_path, tmp_path_factory):
            "JUPYTER_DATA_DIR": str(folder / "data"), "IPYTHONDIR": str(folder / "ipython"),
            "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
            "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
-    log = open(folder / "log", "w+")  # noqa: SIM115 (closed below)
+    log = open(folder / "log", "w+", encoding="utf-8")  # noqa: SIM115 (closed below)
     server = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
          f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
@@ -89,7 +91,7 @@ def wait_for(server, address, log, seconds=90):
             if server.poll() is not None:
                 break
             time.sleep(0.5)
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text('utf-8', 'replace')[-3000:]}")
 
 
 @pytest.fixture
@@ -114,13 +116,13 @@ def test_run_all_and_drag_the_slider(page, lab):
     start_all_cells(page, log)
     wait_for_run(page, cells)
 
-    handle = page.locator(".jp-OutputArea .noUi-handle").first
+    handle = page.locator(".jp-OutputArea").locator(HANDLE).first
     handle.scroll_into_view_if_needed()
-    area = page.locator(".jp-Cell-outputArea", has=page.locator(".noUi-handle")).first.element_handle()
+    area = page.locator(".jp-Cell-outputArea", has=page.locator(HANDLE)).first.element_handle()
     before = area.evaluate(PICTURES)
     assert before, "there is no picture beside the slider"
 
-    box = page.locator(".jp-OutputArea .noUi-base").first.bounding_box()
+    box = page.locator(".jp-OutputArea").locator(TRACK).first.bounding_box()
     start = handle.bounding_box()
     page.mouse.move(start["x"] + start["width"] / 2, start["y"] + start["height"] / 2)
     page.mouse.down()
@@ -155,7 +157,7 @@ def start_all_cells(page, log, tries=6):
             seen.append(f"try {k}: {str(error).splitlines()[0]} {state(page)}")
             if k % 2:
                 page.reload()
-    pytest.fail("\n".join(["no cell could be started:", *seen, log.read_text()[-3000:]]))
+    pytest.fail("\n".join(["no cell could be started:", *seen, log.read_text("utf-8", "replace")[-3000:]]))
 
 
 def state(page):

@@ -26,9 +26,10 @@ from course_lib.metrics import (
     kl_samples,
     mmd,
     precision_recall,
+    psnr,
     random_features,
 )
-from course_lib.text import Tokens
+from course_lib.nets.text import Tokens
 
 
 def normal(*shape, seed=0):
@@ -263,3 +264,10 @@ def test_clip_score():
     assert torch.allclose(clip_score(a, b), torch.tensor([100 / 2**0.5, 100, 0]))
     with pytest.raises(ValueError, match="text for every picture"):
         clip_score(a, b[:2])
+
+
+def test_psnr_of_each_picture_by_hand():
+    """10 lg(2^2 / mse): an error of 0.2 everywhere is 20 dB; what cannot be shown is clipped first."""
+    y = torch.zeros(4, 3, 8, 8)
+    x = y + torch.tensor([0.2, 0.02, 5.0, 0.0])[:, None, None, None]
+    assert psnr(x, y).tolist() == pytest.approx([20, 40, 10 * math.log10(4), math.inf], rel=1e-5)

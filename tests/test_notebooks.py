@@ -25,7 +25,8 @@ SOLUTIONS = sorted(FOLDER.glob("solutions/*.ipynb"))
 TAGS = {"bootstrap", "exercise", "hide-input", "live", "solution", "widget",
         "nbval-ignore-output", "nbval-skip"}
 SLIDES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
-MODULES = {m.name for m in pkgutil.iter_modules(course_lib.__path__)}
+MODULES = {m.name.removeprefix("course_lib.") for m in
+           pkgutil.walk_packages(course_lib.__path__, "course_lib.")}
 
 all_notebooks = pytest.mark.parametrize("path", LESSONS + SOLUTIONS, ids=lambda p: p.stem)
 all_lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
@@ -153,11 +154,13 @@ def definition(source: str, name: str) -> str:
 
 
 def library_object(dotted: str):
-    """samplers.ddim -> the object; AssertionError where there is none."""
-    module, *rest = dotted.split(".")
-    assert module in MODULES, f"course_lib has no module {module}"
+    """samplers.ddim, nets.layers.Down -> the object; AssertionError where there is none."""
+    parts = dotted.split(".")
+    module = max((".".join(parts[:n]) for n in range(1, len(parts) + 1) if ".".join(parts[:n]) in MODULES),
+                 key=len, default=None)
+    assert module, f"course_lib has no module {parts[0]}"
     value = importlib.import_module(f"course_lib.{module}")
-    for name in rest:
+    for name in parts[module.count(".") + 1:]:
         if not hasattr(value, name):
             # an attribute that __init__ sets is only in the source
             assert inspect.isclass(value) and re.search(rf"\b{name}\b", inspect.getsource(value)), \

@@ -1,14 +1,18 @@
 """Samplers: identities between them, fall-backs, orders of accuracy, and exact statistics."""
 import math
+import weakref
 from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
 
-from course_lib.data import GaussianMixture
-from course_lib.denoiser import Pred
+from course_lib import samplers
+from course_lib.denoiser import Denoiser, Pred, predict_eps, predict_v, predict_x0
+from course_lib.guidance import clip_x0
 from course_lib.samplers import State, ddim, ddpm, dpmpp_2m, heun, sample
-from course_lib.schedules import DDPM, Cosine, Flow, Karras, Schedule
+from course_lib.schedules import DDPM, EDM, Cosine, Flow, Schedule
+from course_lib.toys import GaussianMixture
 
 
 def gen(seed=0):
@@ -41,13 +45,13 @@ def of(schedule):
 class On(Schedule):
     """A schedule with its own sampling times: On(schedule, times)."""
 
-    def __init__(self, schedule, times):
-        self.schedule, self.times = schedule, times
+    def __init__(self, schedule, visited):
+        self.schedule, self.visited = schedule, visited
         self.signal, self.noise = schedule.signal, schedule.noise
 
-    def grid(self, steps, device=None):
-        assert steps == len(self.times) - 1
-        return self.times
+    def times(self, steps, device=None):
+        assert steps == len(self.visited) - 1
+        return self.visited
 
 
 class Waves(Schedule):
@@ -59,7 +63,7 @@ class Waves(Schedule):
     def noise(self, t):
         return torch.sigmoid(2 * t).sqrt()
 
-    def grid(self, steps, device=None):
+    def times(self, steps, device=None):
         return torch.linspace(2.5, -2.5, steps + 1, dtype=torch.float64)
 
 
@@ -108,9 +112,9 @@ def test_one_trajectory_in_three_languages(step):
     """The ODE does not care how x is scaled: on matched noise-to-signal ratios, DDPM, EDM and
     flow matching visit the same pictures, x_edm = x / s and x_flow = x / (s + n)."""
     d, x = DDPM(1000), noise(3, 5)
-    t = d.grid(12)
+    t = d.times(12)
     s, n = d.signal(t), d.noise(t)
-    edm, flow = On(Karras(), n / s), On(Flow(), n / (s + n))
+    edm, flow = On(EDM(), n / s), On(Flow(), n / (s + n))
     ours = list(sample(of(d), d, x, 12, step()))
     theirs = list(sample(of(edm), edm, x / s[0], 12, step()))
     straight = list(sample(of(flow), flow, x / (s + n)[0], 12, step()))
@@ -121,9 +125,9 @@ def test_one_trajectory_in_three_languages(step):
 
 def test_ddim_is_the_euler_step_of_edm_and_of_flow_matching():
     """x + (sigma' - sigma) (x - D) / sigma (Karras et al., Algorithm 1) and x + (t' - t) v."""
-    sigma = Karras(0.02, 5.0).grid(9).double()
+    sigma = EDM(0.02, 5.0).times(9).double()
     x = y = 5 * noise(3, 5)
-    edm = On(Karras(), sigma)
+    edm = On(EDM(), sigma)
     for a, b in pairwise(sigma):
         x = x + (b - a) * (x - clean(x, a)) / a
     torch.testing.assert_close(last(of(edm), edm, y, 9), x, rtol=0, atol=1e-10)
@@ -138,9 +142,9 @@ def test_ddim_is_the_euler_step_of_edm_and_of_flow_matching():
 
 
 def test_heun_is_algorithm_1_of_edm():
-    sigma = Karras(0.02, 5.0).grid(9).double()
+    sigma = EDM(0.02, 5.0).times(9).double()
     x = y = 5 * noise(3, 5)
-    edm = On(Karras(), sigma)
+    edm = On(EDM(), sigma)
     for a, b in pairwise(sigma):
         slope = (x - clean(x, a)) / a
         there = x + (b - a) * slope
@@ -156,15 +160,15 @@ MIX = GaussianMixture([0.2, 0.3, 0.5], torch.tensor([[-1.0, 0.5], [0.0, -1.0], [
                       [0.15, 0.25, 0.2])
 
 
-@pytest.mark.parametrize("schedule", [DDPM(), Cosine(), Karras(), Flow()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("schedule", [DDPM(), Cosine(), EDM(), Flow()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("step", [ddim(), heun(), dpmpp_2m()], ids=["ddim", "heun", "dpmpp_2m"])
 @pytest.mark.parametrize("steps", [1, 2, 8])
 def test_no_nan_where_signal_or_noise_is_zero(schedule, step, steps):
     """Flow begins at signal 0, all end at noise 0: each step takes its first-order form there."""
-    top = schedule.grid(1)[0]
+    top = schedule.times(1)[0]
     x = schedule.noise(top).double() * noise(50, 2)
     states = list(sample(MIX.denoiser(schedule), schedule, x, steps, step))
-    assert len(states) == steps and states[-1].t == schedule.grid(1)[1]
+    assert len(states) == steps and states[-1].t == schedule.times(1)[1]
     assert all(torch.isfinite(s.x).all() and torch.isfinite(s.x0).all() for s in states)
     torch.testing.assert_close(states[-1].x, states[-1].x0)  # the last step goes all the way
     # where it starts from pure noise, every first step is the ddim step
@@ -195,7 +199,7 @@ def test_sample_is_lazy_and_keeps_no_gradients():
 
 
 def test_unknown_variance():
-    with pytest.raises(ValueError, match='"posterior" or "beta", not \'fixed_small\''):
+    with pytest.raises(ValueError, match="unknown variance 'fixed_small': choose one of 'posterior', 'beta'"):
         ddpm("fixed_small")
 
 
@@ -239,7 +243,7 @@ def deviations(x):
 
 
 def draw(schedule, n, steps, step):
-    top = schedule.noise(schedule.grid(1)[0]).double()
+    top = schedule.noise(schedule.times(1)[0]).double()
     return last(MIX.denoiser(schedule), schedule, top * noise(n, 2), steps, step)
 
 
@@ -248,9 +252,9 @@ def draw(schedule, n, steps, step):
     (DDPM(), 2000, 1000, ddpm("beta", generator=gen(1))),
     (Flow(), 5000, 250, ddim()),
     (Flow(), 20_000, 32, heun()),
-    (Karras(sigma_max=20.0), 20_000, 40, heun()),
+    (EDM(sigma_max=20.0), 20_000, 40, heun()),
     (Flow(), 20_000, 48, dpmpp_2m()),
-], ids=["ddpm posterior", "ddpm beta", "ddim", "heun", "heun karras", "dpmpp_2m"])
+], ids=["ddpm posterior", "ddpm beta", "ddim", "heun", "heun edm", "dpmpp_2m"])
 def test_samplers_draw_the_mixture(schedule, n, steps, step):
     """12 numbers within 4 standard errors: by chance one run in a thousand would fail (seeded)."""
     assert deviations(draw(schedule, n, steps, step)).abs().max() < 4
@@ -260,3 +264,111 @@ def test_heun_beats_ddim_at_equal_steps():
     """24 steps, 20,000 points: the discretisation error of ddim shows, that of heun does not."""
     euler, better = (deviations(draw(Flow(), 20_000, 24, f())).abs().max() for f in (ddim, heun))
     assert better < 4 < euler / 2
+
+
+ZERO = torch.linspace(1e-3, 0.05, 200)
+ZERO[-1] = 1.0
+EVERY = {"ddpm": DDPM(), "zero snr": DDPM(200, ZERO), "cosine": Cosine(200), "edm": EDM(), "flow": Flow(),
+         "flow3": Flow(shift=3.0)}
+
+
+@pytest.mark.parametrize("variance", ["posterior", "beta"])
+@pytest.mark.parametrize("name", ["edm", "flow", "flow3", "zero snr"])
+def test_ancestral_sampling_draws_the_mixture_on_every_schedule(name, variance):
+    """As ddim does: 12 numbers within four standard errors, and a bit for the steps, which are not small."""
+    schedule = EVERY[name]
+    steps = 200 if name == "zero snr" else 400
+    found = deviations(draw(schedule, 2000, steps, ddpm(variance, generator=gen(1))))
+    assert found.abs().max() < 4, found
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("steps", [1, 2, 9])
+def test_ddim_with_eta_1_is_ddpm_on_every_schedule(name, steps):
+    schedule = EVERY[name]
+    x = schedule.start((40, 2), gen()).double()
+    ends = [last(MIX.denoiser(schedule), schedule, x, steps, step)
+            for step in (ddim(1.0, gen(1)), ddpm(generator=gen(1)))]
+    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-4)
+    assert ends[0].isfinite().all()
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("variance", ["posterior", "beta"])
+def test_the_last_ancestral_step_ends_on_the_clean_picture(name, variance):
+    schedule = EVERY[name]
+    x = schedule.start((9, 2), gen()).double()
+    *_, end = sample(MIX.denoiser(schedule), schedule, x, 5, ddpm(variance))
+    torch.testing.assert_close(end.x, end.x0, rtol=1e-5, atol=1e-5)
+
+
+class Tanh(nn.Module):
+    def forward(self, x, t):
+        return torch.tanh(x)
+
+
+@pytest.mark.parametrize("target", [predict_v, predict_x0])
+@pytest.mark.parametrize("step", [ddpm, ddim, heun, dpmpp_2m])
+def test_a_chain_that_ends_in_pure_noise_can_be_walked(target, step):
+    schedule = DDPM(200, ZERO)
+    assert schedule.signal(torch.tensor(200)) == 0 and schedule.noise(torch.tensor(200)) == 1
+    end = last(Denoiser(Tanh(), schedule, target), schedule, noise(5, 2), 7, step())
+    assert end.isfinite().all()
+    with pytest.raises(ValueError, match=r"predict_eps needs signal > 0 \(it divides .*\); DDPM breaks it"):
+        Denoiser(Tanh(), schedule, predict_eps)
+
+
+def test_a_denoiser_of_another_schedule_is_refused_by_name():
+    x = noise(3, 2)
+    model = Denoiser(Tanh(), Cosine(100), predict_x0)
+    for walk in (samplers.draw, last):
+        with pytest.raises(ValueError, match=r"same schedule; these are DDPM with noise .*, and EDM with"):
+            walk(model, EDM(), x, 5)
+        with pytest.raises(ValueError, match=r"same schedule; these are DDPM with noise .*, and DDPM with"):
+            walk(clip_x0(model), DDPM(100), x, 5)
+        with pytest.raises(ValueError, match="same schedule"):
+            walk(MIX.denoiser(Flow()), EDM(), x, 5)
+        walk(model, Cosine(100), x, 5)  # another object, the same numbers
+        walk(of(DDPM(100)), DDPM(100), x, 5)  # a mere function says nothing of its schedule
+
+
+@pytest.mark.parametrize(("x", "named"), [
+    (torch.full((2, 2), torch.nan), "x, the start, holds 4 numbers that are NaN or infinite"),
+    (torch.zeros(2, 2, dtype=torch.uint8), "x, the start, must be a tensor of floats, given uint8"),
+    (None, "x, the start, must be a tensor of floats, given None")])
+def test_a_wrong_start_is_named(x, named):
+    with pytest.raises(ValueError, match=named):
+        samplers.draw(of(DDPM(100)), DDPM(100), x, 5)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, 101, None])
+def test_a_wrong_number_of_steps_is_named(steps):
+    with pytest.raises(ValueError, match=r"in a chain of 100 must be a whole number, in 1 \.\. 100; given"):
+        samplers.draw(of(DDPM(100)), DDPM(100), noise(2, 2), steps)
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan"), None])
+def test_a_wrong_eta_is_named(eta):
+    with pytest.raises(ValueError, match=r"eta must be one number, in 0 \.\. 1; given"):
+        ddim(eta)
+
+
+@pytest.mark.parametrize("step", [ddpm, ddim, heun, dpmpp_2m])
+def test_draw_gives_the_end_and_keeps_nothing_on_the_way(step):
+    """The last state of `sample`; of the states before, only the newest are alive at any time."""
+    d, x = DDPM(100), noise(3, 5)
+    torch.manual_seed(0)
+    *_, end = sample(of(d), d, x, 20, step())
+    torch.manual_seed(0)
+    assert torch.equal(samplers.draw(of(d), d, x, 20, step()), end.x)
+    made, alive = [], []
+
+    def noted(denoise, schedule, state, r):
+        out = rule(denoise, schedule, state, r)
+        made.append(weakref.ref(out.x))
+        alive.append(sum(ref() is not None for ref in made))
+        return out
+    rule = step()
+    samplers.draw(of(d), d, x, 20, noted)
+    assert len(alive) == 20 and max(alive) <= 3
+    assert not samplers.draw(of(d), d, x, 3).requires_grad

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_lib import autoencoder, data, layers, samplers, unet
+from course_lib import samplers, toys
+from course_lib.nets import autoencoder, layers, unet
 from course_lib.schedules import DDPM, Cosine
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -19,14 +20,14 @@ def check_algorithm_2(source: str) -> None:
     beta = schedule.beta
     cell = {"torch": torch, "T": schedule.T, "beta": beta, "alpha": schedule.alpha, "abar": schedule.abar}
     exec(source, cell)
-    exact = data.GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.5]], 0.3).denoiser(schedule)
+    exact = toys.GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.5]], 0.3).denoiser(schedule)
     start = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
     for variance, extra in (("posterior", ()), ("beta", (lambda t: beta[t],))):
         mine, theirs = (torch.Generator().manual_seed(1) for _ in range(2))
         path = cell["algorithm_2"](lambda x, t: exact(x, t).eps, start, mine, *extra)
-        *_, last = samplers.sample(exact, schedule, start, schedule.T, samplers.ddpm(variance, theirs))
+        last = samplers.draw(exact, schedule, start, schedule.T, samplers.ddpm(variance, theirs))
         assert len(path) == schedule.T + 1
-        assert torch.allclose(path[-1], last.x, atol=1e-4), variance
+        assert torch.allclose(path[-1], last, atol=1e-4), variance
 
 
 def check_ddpm_schedule(source: str) -> None:
@@ -80,8 +81,8 @@ def check_vae_loss(source: str) -> None:
 
 
 CHECKS = {"samplers.ddpm": check_algorithm_2, "schedules.DDPM": check_ddpm_schedule,
-          "layers.ResBlock": check_res_block, "unet.UNet": check_unet,
-          "autoencoder.KLAutoencoder": check_vae_loss}
+          "nets.layers.ResBlock": check_res_block, "nets.unet.UNet": check_unet,
+          "nets.autoencoder.KLAutoencoder": check_vae_loss}
 
 
 def sketches() -> list[tuple[str, str]]:

@@ -3,9 +3,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from course_lib import text
-from course_lib.text import PAD, START, UNKNOWN, MiniLM, TextEncoder, Tokenizer, words
-from course_lib.transformer import Transformer
+from course_lib.nets import text
+from course_lib.nets.text import PAD, START, UNKNOWN, MiniLM, TextTransformer, Tokenizer, signs, words
+from course_lib.nets.transformer import Transformer
 
 TEXTS = ["noto red heart", "fluent cat face, dark skin tone", "红心"]
 
@@ -22,6 +22,19 @@ def test_words():
     assert words(" ,. ") == []
 
 
+def test_accents_and_width_do_not_matter_to_a_latin_letter():
+    assert words("Café PIÑATA Việt cafe\u0301") == ["cafe", "pinata", "viet", "cafe"]
+    assert words("ｒｅｄ，３ 红") == ["red", "3", "红"]
+    assert words("йод") == ["йод"]  # the arc of й is no accent: it is another letter than и
+
+
+def test_signs_are_what_is_no_word_and_no_common_punctuation():
+    assert signs("# a* + b→ €5 № ＋ 😀") == ["#", "*", "+", "→", "€", "№", "+", "😀"]
+    assert signs("""a, b. c's "d" (e) [f] {g} h: i; j_k/l-m! n? “o” ‘p’ «q» – — r… ¿s? t & u""") == []
+    assert signs("红心，（红）。「心」、！ \n\t\u200b\ufeff क्षि café") == []
+    assert signs("½ x²") == [] and words("½ x²") == ["½", "x²"]  # numbers count as words
+
+
 def test_numbers_mean_words(tokenizer):
     ids, mask = tokenizer(["red cat", ""])
     assert ids.shape == mask.shape == (2, 8) and ids.dtype == torch.int64
@@ -33,11 +46,13 @@ def test_numbers_mean_words(tokenizer):
 def test_unknown_words_are_reported(tokenizer):
     assert tokenizer.unknown("red zebra 猫") == ["zebra", "猫"]
     assert tokenizer.unknown(TEXTS[1]) == []
+    assert tokenizer.unknown("réd + ½ 😀 heart") == ["½", "+", "😀"]
     assert tokenizer(["zebra"]).ids[0, 1] == UNKNOWN
 
 
 def test_what_the_encoder_never_sees(tokenizer):
     assert tokenizer.unread("red zebra") == ["zebra"]
+    assert tokenizer.unread("😀 zebra, red → cat!") == ["zebra", "😀", "→"]
     assert tokenizer.unread("red " * 7) == []  # the start token and seven words
     assert tokenizer.unread("red " * 7 + "heart") == ["heart"]
 
@@ -55,7 +70,7 @@ def test_the_vocabulary_does_not_depend_on_order():
 
 def test_padding_changes_nothing(tokenizer):
     torch.manual_seed(0)
-    encoder = TextEncoder(len(tokenizer), width=16, depth=2, length=8).eval()
+    encoder = TextTransformer(len(tokenizer), width=16, depth=2, length=8).eval()
     tokens = tokenizer(["red heart"])
     sequence, pooled = encoder(tokens)
     other = tokens.ids.clone()
@@ -69,7 +84,7 @@ def test_padding_changes_nothing(tokenizer):
 def test_order_matters_but_not_to_a_bag_of_words(tokenizer):
     torch.manual_seed(0)
     for depth, same in ((2, False), (0, True)):
-        encoder = TextEncoder(len(tokenizer), width=16, depth=depth, length=8).eval()
+        encoder = TextTransformer(len(tokenizer), width=16, depth=depth, length=8).eval()
         a, b = (encoder(tokenizer([t]))[1] for t in ("red cat face", "cat red face"))
         assert torch.allclose(a, b, atol=1e-6) == same
 
@@ -85,7 +100,7 @@ def test_causal_means_no_look_ahead():
 
 
 def test_a_row_of_padding_is_an_error():
-    with pytest.raises(ValueError, match="all padding"):
+    with pytest.raises(ValueError, match="softmax over padding alone is NaN"):
         Transformer(16, 1)(torch.zeros(1, 3, 16), torch.zeros(1, 3, dtype=torch.bool))
 
 
@@ -112,7 +127,8 @@ def test_minilm_is_the_published_network(depth):
         expected = theirs(ids, attention_mask=mask, output_hidden_states=True).hidden_states[depth]
     pieces.no_truncation()
     pieces.no_padding()
-    found, words_here = model.words(SAID)
+    said = model.encode(SAID)
+    found, words_here = said["words"], said["mask"]
     assert torch.equal(words_here, mask.bool())
     torch.testing.assert_close(found[words_here], expected[words_here], atol=1e-5, rtol=1e-4)
     assert (found[~words_here] == 0).all()
@@ -122,6 +138,8 @@ def test_minilm_reports_what_it_cannot_read():
     model = MiniLM(0, length=6)
     assert model.unread("red heart") == []
     assert model.unread("red 😀") == ["😀"]
+    assert all(model.unread(sign) in ([], [sign]) for sign in "#*+→€№½☭✓🦰")
+    assert model.unread("☭ ✓") == ["☭", "✓"]  # it has # * + → € № ½ and lacks these
     assert model.unread("one two three four five six") == ["five", "six"]
 
 
