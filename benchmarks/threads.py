@@ -17,8 +17,8 @@ ROUNDS, STEPS = 5, 10
 
 
 def main() -> None:
-    plan = recipes.recipe("faces")
-    ticks = train.fit(plan.model, plan.loss, plan.batches(None), 10_000, lr=plan.lr, ema=plan.ema)
+    plan = recipes.get("faces")
+    ticks = train.fit(plan.build(), plan.loss, plan.batches(), 10_000, lr=plan.lr, ema=plan.ema)
     most = runtime.threads(runtime._torchs_threads())
     next(ticks)
     for busy in range(2):

@@ -32,9 +32,8 @@ def threads(n: int | None = None) -> int:
     """Let torch compute with n threads, by default with one for each core that is idle now; returns n.
 
     An operation ends when its slowest thread ends, so a thread that shares its core with another program
-    makes all others wait. Steps per second of the live training of faces on two cores: 18.7 with two
-    threads where both are idle; where one is busy, 5.5 with two threads and 11.8 with one
-    (benchmarks/threads.py measures it again). Never more threads than torch would take; as many as that
+    makes all others wait. Steps per second of the live training of faces on two cores: 14.8 with two
+    threads and 9.3 with one where both are idle; 3.2 and 9.8 where one is busy (benchmarks/threads.py). Never more threads than torch would take; as many as that
     where OMP_NUM_THREADS is set. Says so on stderr where it chooses fewer. Takes 0.3 s.
     """
     import torch

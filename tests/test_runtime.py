@@ -1,4 +1,5 @@
 """What depends on the machine: device, seed, budget, threads, and a terminal without our letters."""
+import importlib
 import math
 import os
 import random
@@ -156,3 +157,17 @@ def test_the_source_of_everything_can_be_shown(capsys, thing, line):
     runtime.show(thing)
     said = capsys.readouterr().out
     assert said.startswith("# course_lib.") and line in said
+
+
+def test_the_benchmark_of_threads_runs(monkeypatch, capsys):
+    before = torch.get_num_threads()
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmark = importlib.import_module("threads")
+    monkeypatch.setattr(benchmark, "ROUNDS", 1)
+    monkeypatch.setattr(benchmark, "STEPS", 1)
+    try:
+        benchmark.main()
+    finally:
+        torch.set_num_threads(before)
+    idle, busy = capsys.readouterr().out.splitlines()
+    assert idle.startswith("0 busy") and busy.startswith("1 busy") and "ratio" in busy
