@@ -126,9 +126,10 @@ class Denoiser(nn.Module):
         return Pred(x0, net if self.target is predict_eps else (x_t - s * x0) / n)
 
     def loss(self, x_0: Tensor, t: Tensor | None = None, eps: Tensor | None = None, **cond) -> Tensor:
-        """Mean squared error in network-output space, (). Draws t and eps where none are given. x_0 has about
-        unit spread: pictures are in [-1, 1].
-        t (B,) or (): times with noise; at 0 there is nothing to predict."""
+        """Mean squared error in network-output space, (). Draws t and eps where none are given.
+
+        x_0 (B, ...): of about unit spread, as pictures in [-1, 1] are. t (B,) or (): times with noise; at 0
+        there is nothing to predict."""
         t = self.schedule.draw_t(len(x_0), x_0.device) if t is None else self._noisy(_times(t, x_0))
         eps = torch.randn_like(x_0) if eps is None else eps
         if eps.shape != x_0.shape:

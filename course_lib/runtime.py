@@ -33,8 +33,9 @@ def threads(n: int | None = None) -> int:
 
     An operation ends when its slowest thread ends, so a thread that shares its core with another program
     makes all others wait. Steps per second of the live training of faces on two cores: 14.8 with two
-    threads and 9.3 with one where both are idle; 3.2 and 9.8 where one is busy (benchmarks/threads.py). Never more threads than torch would take; as many as that
-    where OMP_NUM_THREADS is set. Says so on stderr where it chooses fewer. Takes 0.3 s.
+    threads and 9.3 with one where both are idle; 3.2 and 9.8 where one is busy (benchmarks/threads.py).
+    Never more threads than torch would take; as many as that where OMP_NUM_THREADS is set. Says so on stderr
+    where it chooses fewer. Takes 0.3 s.
     """
     import torch
 

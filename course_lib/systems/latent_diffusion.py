@@ -13,6 +13,7 @@ from .. import checks
 from ..denoiser import Denoiser
 from ..guidance import autoguide, told
 from ..nets.autoencoder import LATENT, Decoder
+from ..rng import normal
 from ..samplers import Step, dpmpp_2m, draw
 from .prompts import System, generator, seeded
 
@@ -27,21 +28,13 @@ class LatentDiffusion(System):
     weaker: Denoiser | None = None
     shape: tuple[int, ...] = (8, LATENT, LATENT)  # of a latent
 
-    def start(self, n: int, seed: int = 0) -> Tensor:
-        """The noise that n samples start from, (n, *shape): the same for the same seed, on every device."""
-        return self._drawn(n, seed)[0]
-
     def labels(self, n: int, seed: int = 0) -> Tensor | None:
-        """n classes, drawn by their shares, (n,); the same for the same seed."""
-        return self._drawn(n, seed)[1]
-
-    def _drawn(self, n, seed):
-        g = generator(seed)
-        start = self.denoiser.schedule.start((checks.whole(n, 1, what="n"), *self.shape), g, self.device)
+        """n classes, drawn by their shares, (n,); the same for the same seed. None where there are none."""
         if self.share is None:
-            return start, None
-        share = self.share.cpu().float()
-        return start, torch.multinomial(share, n, replacement=True, generator=g).to(self.device)
+            return None
+        g = generator(seed)
+        normal((checks.whole(n, 1, what="n"), *self.shape), g)  # the start comes first
+        return torch.multinomial(self.share.cpu().float(), n, replacement=True, generator=g).to(self.device)
 
     def guided(self, label: Tensor | None = None, w: float = 1.0):
         """The denoiser told the label (B,), led away from `weaker` with scale w; w = 1 is none."""

@@ -65,8 +65,8 @@ def generator(seed: int) -> torch.Generator:
 
 
 class System:
-    """A dataclass of parts that were trained separately, on the same latents. Each can be exchanged:
-    `replace(system, decoder=other)`, from dataclasses."""
+    """A dataclass of parts that were trained separately: a denoiser of samples of `shape`, and others. Each
+    can be exchanged: `replace(system, decoder=other)`, from dataclasses."""
 
     def to(self, device) -> "System":
         """Move all parts to a device; returns the system itself. device None: they stay."""
@@ -80,3 +80,8 @@ class System:
     def device(self) -> torch.device:
         """Where the denoiser is."""
         return next(self.denoiser.parameters()).device
+
+    def start(self, n: int, seed: int = 0) -> Tensor:
+        """The noise that n samples start from, (n, *shape): the same for the same seed, on every device."""
+        shape = (checks.whole(n, 1, what="n"), *self.shape)
+        return self.denoiser.schedule.start(shape, generator(seed), self.device)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import checks
 from ..denoiser import Denoiser
 from ..guidance import guide
 from ..nets.autoencoder import LATENT, Decoder
 from ..samplers import Step, dpmpp_2m, draw
-from .prompts import System, TextEncoder, check_prompts, encode, generator, seeded
+from .prompts import System, TextEncoder, check_prompts, encode, seeded
 
 
 @dataclass
@@ -32,11 +31,6 @@ class StableDiffusion(System):
         `negative`, the text to stay away from; by default the empty one. w and rescale as in `guide`."""
         texts, negative = check_prompts(self.text_encoder, texts, negative)
         return guide(self.denoiser, self.cond(texts), self.cond(negative), w, rescale)
-
-    def start(self, n: int, seed: int = 0) -> Tensor:
-        """The noise that n samples start from, (n, *shape): the same for the same seed, on every device."""
-        shape = (checks.whole(n, 1, what="n"), *self.shape)
-        return self.denoiser.schedule.start(shape, generator(seed), self.device)
 
     @torch.no_grad()
     def generate(self, texts: list[str], steps: int = 20, w: float | Callable = 3.0, seed: int = 0, *,
