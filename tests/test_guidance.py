@@ -355,3 +355,8 @@ def test_augment_mixes_in_its_share_of_noise():
 def test_a_wrong_level_is_named(level):
     with pytest.raises(ValueError, match=r"level must be 2 numbers in 0 \.\. 1, one a picture, given"):
         augment(torch.zeros(2, 3, 4, 4), level)
+
+
+def test_the_ends_of_an_interval_belong_to_it():
+    w = interval(3.0, 200, 600)
+    assert [w(t) for t in (199, 200, 600, 601)] == [1.0, 3.0, 3.0, 1.0]

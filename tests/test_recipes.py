@@ -14,7 +14,7 @@ from filelock import FileLock
 from safetensors.torch import save_file
 
 from course_lib import batches, data, files, recipes, train
-from course_lib.denoiser import Denoiser, predict_x0
+from course_lib.denoiser import Denoiser, predict_eps, predict_x0
 from course_lib.nets.unet import UNet
 from course_lib.recipes import Recipe, latent_models, registry, training
 from course_lib.recipes.__main__ import main
@@ -581,3 +581,57 @@ def test_latents_are_computed_once_and_kept_with_a_seal(workshop, monkeypatch):
     files.save(path, {"latents": torch.randn(5, 8, 8, 8)})
     with pytest.raises(ValueError, match=r"one latent for each of \d+ pictures.*delete"):
         real("ae64", "val")
+
+
+@pytest.mark.parametrize(("name", "size", "subset"), [
+    ("faces", 32, "faces"), ("faces32", 32, "faces"), ("all32", 32, "all"), ("level16", 16, "faces"),
+    ("blind16", 16, "faces"), ("ae64", 64, "all"), ("vae64", 64, "all"), ("vq64", 64, "all"),
+    ("classifier", 64, "all"), ("clip", 64, "all"), ("sr16to64", 64, "all"),
+    ("sr16to64_regression", 64, "all")])
+def test_what_a_recipe_learns_from_and_is_measured_on(name, size, subset, monkeypatch):
+    """New pictures come from the validation split: test pictures are for the notebooks alone."""
+    asked, emoji = [], data.emoji
+
+    def noted(size, subset="all", split="train"):
+        asked.append((size, subset, split))
+        return emoji(size, subset, split)
+    monkeypatch.setattr(data, "emoji", noted)
+    for split in ("train", "val"):
+        next(recipes.get(name).batches(split))
+    assert set(asked) == {(size, subset, "train"), (size, subset, "val")}
+
+
+def test_what_a_codec_learns_from_moves_and_the_vae_has_a_large_beta(monkeypatch):
+    moved = []
+    monkeypatch.setattr(data, "flip_and_shift", lambda x: moved.append(len(x)) or x)
+    for name, times in (("ae64", 1), ("vq64", 1), ("vae64", 0)):
+        moved.clear()
+        next(recipes.get(name).batches())
+        assert len(moved) == times, name
+    assert recipes.get("vae64").new().beta == 10 > recipes.get("ae64").new().beta
+
+
+@pytest.mark.parametrize("name", ["faces", "faces32", "all32", "level16", "blind16", "sr16to64", "ldm64",
+                                  "ldm64_weak", "sd64"])
+def test_a_recipe_of_pictures_weighs_its_loss_by_capped_snr(name):
+    model = recipes.get(name).new()
+    assert (model.target, model.loss_as, model.floor) == (predict_x0, predict_eps, 5**-0.5)
+    assert torch.equal(model.schedule.abar, Cosine().abar)
+
+
+def test_a_run_hands_its_terms_to_the_training(workshop, monkeypatch):
+    heard, fit = {}, train.fit
+    monkeypatch.setattr(train, "fit", lambda *a, **more: heard.update(more) or fit(*a, **more))
+    workshop.train("tiny", seed=7, precision="bf16")
+    plan = tiny()
+    assert [heard[k] for k in ("seed", "lr", "ema", "bf16")] == [7, plan.lr, plan.ema, True]
+
+
+def test_the_loss_of_a_card_is_that_of_new_pictures(workshop, monkeypatch):
+    asked, plan = [], tiny()
+    make = plan.batches
+    noted = replace(plan, batches=lambda split="train", *more: asked.append(split) or make(split, *more))
+    monkeypatch.setitem(recipes.RECIPES, "noted", lambda: noted)
+    recipes.RECIPES["noted"].__doc__ = "Noted."
+    workshop.train("noted")
+    assert asked == ["train", "val"]

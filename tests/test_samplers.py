@@ -372,3 +372,14 @@ def test_draw_gives_the_end_and_keeps_nothing_on_the_way(step):
     samplers.draw(of(d), d, x, 20, noted)
     assert len(alive) == 20 and max(alive) <= 3
     assert not samplers.draw(of(d), d, x, 3).requires_grad
+
+
+def test_heun_calls_the_network_twice_but_for_the_last_step():
+    calls = []
+    schedule = EDM()
+
+    def denoise(x, t):
+        calls.append(t)
+        return of(schedule)(x, t)
+    last(denoise, schedule, 80 * noise(2, 3), 10, heun())
+    assert len(calls) == 19

@@ -221,3 +221,10 @@ def test_one_time_serves_all_pictures():
     one = DDPM(10).add_noise(x, torch.tensor(7), eps)
     torch.testing.assert_close(one, DDPM(10).add_noise(x, torch.full((4,), 7), eps))
     torch.testing.assert_close(DDPM(10).add_noise(x, torch.tensor(0), eps), x)
+
+
+def test_the_numbers_of_edm_are_the_papers():
+    """Karras et al. 2022, table 1."""
+    edm = EDM()
+    assert (edm.sigma_min, edm.sigma_max, edm.rho, edm.sigma_data) == (0.002, 80, 7, 0.5)
+    assert (edm.mean, edm.std) == (-1.2, 1.2)
