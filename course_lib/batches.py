@@ -30,8 +30,13 @@ def enlarging_batches(emoji: Emoji, n: int, device=None, k: int = 4, most: float
     """Pictures x_0 with what an enlarger is told: low_res, k times smaller and damaged, and the share of
     noise on each, aug_level (n,), even in 0 .. most."""
     for x in emoji.batches(n, device):
-        level = most * torch.rand(n, device=x.device)
-        yield {"x_0": x, "low_res": augment(data.shrink(x, k), level), "aug_level": level}
+        yield {"x_0": x, **damaged_copies(x, k, most)}
+
+
+def damaged_copies(x: Tensor, k: int = 4, most: float = 0.5) -> dict[str, Tensor]:
+    """What an enlarger is told of pictures x (n, 3, S, S): low_res and aug_level, as above."""
+    level = most * torch.rand(len(x), device=x.device)
+    return {"low_res": augment(data.shrink(x, k), level), "aug_level": level}
 
 
 def small_batches(emoji: Emoji, n: int, device=None, k: int = 4) -> Iterator[dict]:
@@ -59,23 +64,26 @@ def class_batches(emoji: Emoji, z: Tensor, label: Tensor, classes: int, n: int, 
 
 
 def caption_batches(emoji: Emoji, z: Tensor, encoder: TextEncoder, n: int, device=None, p: float = 0.1,
-                    texts: Callable[[dict], list[str]] = mostly_captions) -> Iterator[dict]:
+                    texts: Callable[[dict], list[str]] = mostly_captions, **beside: Tensor) -> Iterator[dict]:
     """Latents x_0 (n, ...) with what the encoder gives for a text of each, such as words and mask.
 
     Every picture comes with one of its true texts, texts(row); by default half of them are the caption.
     With probability p it is the empty text instead, which teaches the same network the pictures as such,
-    for guidance (Ho & Salimans 2022). Each text is read once, before the first batch.
+    for guidance (Ho & Salimans 2022). Each text is read once, before the first batch. z may also be the
+    pictures themselves, uint8. beside: more that is told of each picture, by name, (N, ...).
     """
     said = [checks.texts(texts(row)) for row in emoji.table]
-    every = ["", *sorted({text for row in said for text in row})]
+    every = ["", *sorted({text for row in said for text in row} - {""}, key=lambda text: (len(text), text))]
     number = {text: i for i, text in enumerate(every)}
     read = {k: v.to(device) for k, v in encode(encoder, every).items()}
     z = _of(emoji, z).to(device)
+    beside = {k: _of(emoji, v).to(device) for k, v in beside.items()}
     for i in emoji.draws(n):
         pairs = zip(i.tolist(), torch.rand(n).tolist(), strict=True)
         chosen = torch.tensor([number[said[k][int(u * len(said[k]))]] for k, u in pairs])
-        j = drop(chosen, torch.tensor(0), p).to(z.device)
-        yield {"x_0": z[i.to(z.device)], **{k: v[j] for k, v in read.items()}}
+        j, i = drop(chosen, torch.tensor(0), p).to(z.device), i.to(z.device)
+        x_0 = to_float(z[i]) if z.dtype == torch.uint8 else z[i]
+        yield {"x_0": x_0, **{k: v[j] for k, v in read.items()}, **{k: v[i] for k, v in beside.items()}}
 
 
 def pair_batches(emoji: Emoji, tokenizer: Tokenizer, n: int, device=None) -> Iterator[dict]:

@@ -41,6 +41,11 @@ def mostly_captions(row: dict) -> list[str]:
     return [row["caption"]] * 4 + texts_of(row)[1:]
 
 
+def mostly_captions_in_english(row: dict) -> list[str]:
+    """The same without the Chinese name, for an encoder that reads English only."""
+    return [text for text in mostly_captions(row) if text != row["chinese"]]
+
+
 def random_text(row: dict) -> tuple[str, set[str]]:
     """A random true text of a picture, and the facts it states: the caption half of the time, else
     the name, one to three keywords, or the Chinese name. Drawn from torch's random state."""

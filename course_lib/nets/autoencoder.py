@@ -13,6 +13,7 @@ import math
 from typing import Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from .. import checks
@@ -134,19 +135,23 @@ class KLAutoencoder(nn.Module):
 
 
 class VQAutoencoder(nn.Module):
-    """An auto-encoder whose latent is a grid of 8 x 8 tokens, each one of 7 * 5 * 5 * 5 = 875.
+    """An auto-encoder whose latent is a grid of 8 x 8 cells with `codes` tokens each, of 7 * 5 * 5 * 5 = 875.
 
-    Every cell holds four numbers; tanh bounds them and rounding leaves 7 or 5 values of each
+    A token stands for four numbers; tanh bounds them and rounding leaves 7 or 5 values of each
     (finite scalar quantisation, Mentzer et al. 2023): the codebook is a fixed grid, so no code can die.
-    Rounding has no gradient; the straight-through estimator takes it as the identity.
+    Rounding has no gradient; the straight-through estimator takes it as the identity. With several codes the
+    numbers of a cell are cut into groups of four (product quantisation, Jegou et al. 2011), and its tokens
+    stand side by side: (B, 8, 8 codes).
     """
     levels = (7, 5, 5, 5)
 
-    def __init__(self, fine: int = 64, coarse: int = 128):
+    def __init__(self, fine: int = 64, coarse: int = 128, codes: int = 1):
         super().__init__()
-        self.encoder = encoder(len(self.levels), fine, coarse)
-        self.decoder = decoder(len(self.levels), fine, coarse)
-        reach = torch.tensor([(n - 1) / 2 for n in self.levels])
+        self.codes = checks.whole(codes, 1, what="codes")
+        self.channels = codes * len(self.levels)
+        self.encoder = encoder(self.channels, fine, coarse)
+        self.decoder = decoder(self.channels, fine, coarse)
+        reach = torch.tensor([(n - 1) / 2 for n in self.levels] * codes)
         self.register_buffer("reach", reach[:, None, None], persistent=False)
 
     @property
@@ -160,44 +165,48 @@ class VQAutoencoder(nn.Module):
         return ((self.decode(self.encode(x)) - x) ** 2).mean((1, 2, 3)).log().mean()
 
     def encode(self, x: Tensor) -> Tensor:
-        """Pictures (B, 3, 64, 64) -> quantised latents (B, 4, 8, 8) in [-1, 1]."""
+        """Pictures (B, 3, 64, 64) -> quantised latents (B, 4 codes, 8, 8) in [-1, 1]."""
         checks.pictures(x, SIZE)
         return self.quantize(torch.tanh(self.encoder(x)))
 
     def quantize(self, z: Tensor) -> Tensor:
-        """Any latents (B, 4, 8, 8) -> the nearest quantised ones; the gradient is that of the identity."""
+        """Any latents (B, 4 codes, 8, 8) -> the nearest quantised ones; the gradient is that of the identity.
+        """
         nearest = (z.clamp(-1, 1) * self.reach).round() / self.reach
         return z + (nearest - z).detach()
 
     def decode(self, z: Tensor) -> Tensor:
-        """Quantised latents (B, 4, 8, 8) -> pictures (B, 3, 64, 64), not clipped."""
-        check_latents(z, len(self.levels))
+        """Quantised latents (B, 4 codes, 8, 8) -> pictures (B, 3, 64, 64), not clipped."""
+        check_latents(z, self.channels)
         return self.decoder(z)
 
     def encode_tokens(self, x: Tensor, search: int = 0) -> Tensor:
-        """Pictures (B, 3, 64, 64) -> tokens (B, 8, 8), int64 in 0 .. codebook_size - 1.
+        """Pictures (B, 3, 64, 64) -> tokens (B, 8, 8 codes), int64 in 0 .. codebook_size - 1.
 
         search: so many steps of `optimize_latents` look for better tokens than the encoder's; whoever decodes
         them need not know.
         """
         z = optimize_latents(self, x, search, quantize=self.quantize) if search else self.encode(x)
         digits = ((z + 1) * self.reach).round().long()  # each 0 .. level - 1
-        ids = torch.zeros_like(digits[:, 0])
-        for digit, n in zip(digits.unbind(1), self.levels, strict=True):
+        digits = rearrange(digits, "b (k d) h w -> d b h (w k)", k=self.codes)
+        ids = torch.zeros_like(digits[0])
+        for digit, n in zip(digits, self.levels, strict=True):
             ids = ids * n + digit
         return ids
 
     def decode_tokens(self, ids: Tensor) -> Tensor:
-        """Tokens (B, 8, 8) -> pictures (B, 3, 64, 64), not clipped."""
-        if ids.shape[1:] != (LATENT, LATENT) or ids.dtype != torch.long or not (
+        """Tokens (B, 8, 8 codes) -> pictures (B, 3, 64, 64), not clipped."""
+        expected = (LATENT, LATENT * self.codes)
+        if ids.shape[1:] != expected or ids.dtype != torch.long or not (
                 (ids >= 0) & (ids < self.codebook_size)).all():
-            raise ValueError(f"tokens are whole numbers (B, {LATENT}, {LATENT}) in 0 .. "
+            raise ValueError(f"tokens are whole numbers (B, {expected[0]}, {expected[1]}) in 0 .. "
                              f"{self.codebook_size - 1}, given {checks.kind(ids)} {ids.min()} .. {ids.max()}")
         digits = []
         for n in reversed(self.levels):
             digits.append(ids % n)
             ids = ids // n
-        return self.decode(torch.stack(digits[::-1], 1) / self.reach - 1)
+        digits = rearrange(torch.stack(digits[::-1]), "d b h (w k) -> b (k d) h w", k=self.codes)
+        return self.decode(digits / self.reach - 1)
 
 
 @torch.inference_mode(False)  # it needs gradients, wherever it is called

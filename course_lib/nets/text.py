@@ -151,10 +151,13 @@ class MiniLM(nn.Module):
             row[:len(numbers)] = torch.tensor(numbers)
         ids = ids.to(self.places.device)
         mask = ids != self.pieces.token_to_id("[PAD]")
-        x = self.norm(self.embed(ids) + self.places)
+        n = int(mask.sum(1).max())  # of the longest text: what lies beyond is padding for all of them
+        x = self.norm(self.embed(ids[:, :n]) + self.places[:n])
         for layer in self.layers:
-            x = layer(x, src_key_padding_mask=~mask)
-        return {"words": x * mask[:, :, None], "mask": mask}
+            x = layer(x, src_key_padding_mask=~mask[:, :n])
+        words = x.new_zeros(*ids.shape, self.width)
+        words[:, :n] = x * mask[:, :n, None]
+        return {"words": words, "mask": mask}
 
     def unread(self, text: str) -> list[str]:
         """The pieces that are lost: in no alphabet it knows, or beyond `length`."""

@@ -6,8 +6,20 @@
 `load(NAME)` gives the shipped network, `get(NAME)` its recipe. What the shipped one did otherwise than its
 recipe says, if anything, stands in its model card, in data/checkpoints/manifest.json.
 """
+from .imagen import imagen16, imagen64
 from .judges import classifier, clip, tokenizer
-from .latent_models import ae64, latent_denoiser, latents, ldm64, ldm64_weak, look_alikes, sd64, vae64, vq64
+from .latent_models import (
+    ae64,
+    latent_denoiser,
+    latents,
+    ldm64,
+    ldm64_weak,
+    look_alikes,
+    sd64,
+    vae64,
+    vq64,
+    vq64x2,
+)
 from .pixel_models import (
     all32,
     blind16,
@@ -22,6 +34,7 @@ from .registry import RECIPES, SHIPPED, Recipe, Store, get, load, recipe
 
 __all__ = [
     "RECIPES", "SHIPPED", "Recipe", "Store", "ae64", "all32", "blind16", "classifier", "clip", "faces",
-    "faces32", "get", "latent_denoiser", "latents", "ldm64", "ldm64_weak", "level16", "load", "look_alikes",
-    "picture_denoiser", "recipe", "sd64", "sr16to64", "sr16to64_regression", "tokenizer", "vae64", "vq64",
+    "faces32", "get", "imagen16", "imagen64", "latent_denoiser", "latents", "ldm64", "ldm64_weak",
+    "level16", "load", "look_alikes", "picture_denoiser", "recipe", "sd64", "sr16to64",
+    "sr16to64_regression", "tokenizer", "vae64", "vq64", "vq64x2",
 ]

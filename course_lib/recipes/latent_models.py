@@ -47,9 +47,15 @@ def vq64() -> Recipe:
     return codec_recipe(VQAutoencoder, 77_000, data.flip_and_shift, needs=("ae64",), prepare=start_from_ae64)
 
 
+@recipe
+def vq64x2() -> Recipe:
+    """64 x 64 x 3 to 8 x 8 cells of 2 tokens and back: the richer alphabet in which DALL-E writes."""
+    return codec_recipe(partial(VQAutoencoder, codes=2), 20_000, data.flip_and_shift, needs=("ae64",),
+                        prepare=start_from_ae64)
+
+
 def start_from_ae64(model: nn.Module, store: Store, fresh: bool) -> None:
-    """Begin with the weights of ae64, all but those of the two layers at the latent, which have other shapes.
-    """
+    """Begin with the weights of ae64, all but those of layers at the latent that have other shapes."""
     if fresh:
         own, old = model.state_dict(), store.weights("ae64")
         fitting = {k: v.float() for k, v in old.items() if k in own and v.shape == own[k].shape}
