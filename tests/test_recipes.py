@@ -163,13 +163,11 @@ def test_vq64_starts_from_ae64():
 
 
 @pytest.mark.parametrize("name", ["clip", "sd64", "ldm64", "classifier", "sr16to64", "vq64", "blind16"])
-def test_a_resumed_run_is_the_unstopped_one_to_the_bit(name, monkeypatch):
+def test_a_resumed_run_is_the_unstopped_one_to_the_bit(name, few_texts):
     """Also where texts are drawn, and where the random state was another in between."""
     plan = recipes.get(name)
-    if name == "sd64":  # it reads every text first: those of the faces will do
-        faces = data.emoji(64, "faces")
-        monkeypatch.setattr(data, "emoji", lambda size, split: faces)
-        monkeypatch.setattr(latent_models, "latents", lambda *_: torch.ones(len(faces), 8, 8, 8))
+    if name == "sd64":
+        few_texts()
 
     def go(state=None, stop=3):
         model, losses = plan.new(), []
