@@ -440,6 +440,39 @@ def test_a_run_from_what_was_shipped_is_over_once_it_is_shipped(workshop):
             workshop.train("tiny", from_shipped=True, **other)
 
 
+def test_what_was_damaged_while_it_was_copied_is_not_shipped(workshop, monkeypatch):
+    workshop.train("tiny")
+    copyfile = shutil.copyfile
+
+    def flip(source, path):
+        copyfile(source, path)
+        raw = bytearray(path.read_bytes())
+        raw[-1] ^= 1
+        path.write_bytes(raw)
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.shutil, "copyfile", flip)
+        with pytest.raises(ValueError, match=r"weights\.safetensors that went wrong, and nothing"):
+            workshop.ship_runs("tiny")
+    assert not folder_state(workshop.folder)
+    workshop.ship_runs("tiny")
+    workshop.load("tiny")
+
+
+@pytest.mark.parametrize("other", ["child-01234567.safetensors", "../tiny.safetensors"])
+def test_a_card_that_points_to_another_file_is_refused(other, workshop):
+    card = workshop.train("tiny")
+    workshop.ship_runs("tiny")
+    before = folder_state(workshop.folder)
+    files.write_json(workshop.runs / "tiny" / "card.json", card | {"file": other})
+    with pytest.raises(ValueError, match=rf"card of tiny names the file {other}.* {card['file']}\. Train it"):
+        workshop.ship_runs("tiny")
+    assert folder_state(workshop.folder) == before
+    workshop.path("tiny").rename(workshop.folder / other)
+    files.write_json(workshop.folder / "manifest.json", {"tiny": card | {"file": other}})
+    with pytest.raises(ValueError, match=rf"card of tiny names the file {other}.*git checkout"):
+        workshop.load("tiny")
+
+
 def test_a_lost_manifest_is_not_a_new_store(workshop):
     workshop.train("tiny")
     workshop.ship_runs("tiny")

@@ -23,7 +23,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .. import checks, data, files, train
-from .registry import RECIPES, RUNS, SHIPPED, Recipe, Store, get
+from .registry import RECIPES, RUNS, SHIPPED, Recipe, Store, file_name, get
 
 SAVE_EVERY = 60  # seconds: so much is lost at most
 
@@ -125,7 +125,7 @@ def _finish(name, plan, terms, folder, device, store) -> dict:
         "minutes": round(state["seconds"].item() / 60, 1), "torch": torch.__version__,
         "machine": machine if device.type == "cpu" else torch.cuda.get_device_name(device)})
     card = {"what": inspect.getdoc(RECIPES[name]),
-            "file": f"{name}-{digest[:8]}.safetensors", "sha256": digest,
+            "file": file_name(name, digest), "sha256": digest,
             "parameters": sum(p.numel() for p in model.parameters()),
             "steps": sum(p["steps"] for p in phases), "minutes": round(sum(p["minutes"] for p in phases), 1),
             "phases": phases,
