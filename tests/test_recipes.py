@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from course_lib import batches, data, files, recipes, train
 from course_lib.denoiser import Denoiser, predict_eps, predict_x0
-from course_lib.nets.unet import UNet
+from course_lib.nets.unet import Blind, UNet
 from course_lib.recipes import Recipe, latent_models, registry, training
 from course_lib.recipes.__main__ import main
 from course_lib.schedules import Cosine
@@ -523,6 +523,32 @@ def test_a_damaged_run_is_named_with_the_remedy(how, workshop):
     assert workshop.train()  # nothing is left to go on from
 
 
+@pytest.mark.parametrize("break_it", [
+    lambda s: s.pop("seconds"), lambda s: s.update(seconds=torch.ones(2)), lambda s: s.pop("losses"),
+    lambda s: s.update(losses=torch.tensor(1.0)), lambda s: s.pop("rng.cpu"), lambda s: s.pop("step"),
+    lambda s: [s.pop(k) for k in [*s] if k.startswith("ema.")],
+    lambda s: s.update({k: v[..., :1] for k, v in s.items() if k.startswith("model.") and v.ndim})])
+@pytest.mark.parametrize("done", [False, True])
+def test_a_sealed_state_that_does_not_fit_is_named_with_the_remedy(break_it, done, workshop):
+    workshop.train(stop_after=None if done else 0)
+    path = workshop.runs / "tiny" / "state.safetensors"
+    state, facts = files.read(path), files.facts(path)
+    break_it(state)
+    files.save(path, state, **facts)
+    with pytest.raises(ValueError, match=r"tiny.state\.safetensors is not a state of.*delete the"):
+        workshop.train()
+
+
+def test_a_run_of_another_architecture_does_not_go_on(workshop, monkeypatch):
+    """Also one with as many parameters as before."""
+    workshop.train(stop_after=0)
+    for net, parameters in ((UNet((16,), patch=2), r"\d+"), (Blind(UNet((8,), patch=2)), r"(\d+) .* \1")):
+        monkeypatch.setitem(recipes.RECIPES, "tiny", lambda net=net: replace(
+            tiny(), build=lambda: Denoiser(net, Cosine(), predict_x0)))
+        with pytest.raises(ValueError, match=rf"otherwise: network was {parameters} parameters.*delete the"):
+            workshop.train()
+
+
 def test_weights_that_are_not_finite_are_not_shipped(workshop):
     workshop.train()
     path = workshop.runs / "tiny" / "state.safetensors"
@@ -548,7 +574,10 @@ def test_a_disk_too_small_is_named_before_the_first_step(workshop, monkeypatch):
 
 
 @pytest.mark.parametrize(("given", "named"), [
-    ({"steps": 0}, "steps must be a whole number, at least 1; given 0"), ({"steps": -5}, "given -5"),
+    ({"steps": 0}, r"steps must be a whole number, in 1 \.\. 2147483647; given 0"),
+    ({"steps": -5}, "given -5"), ({"steps": 10**18}, "steps .* given 10"), ({"steps": 2.0}, "given 2.0"),
+    ({"stop_after": float("nan")}, "stop_after, in seconds, must be one number, at least 0; given nan"),
+    ({"stop_after": -1}, "given -1"), ({"stop_after": float("inf")}, "given inf"),
     ({"precision": "fp8"}, "unknown precision 'fp8'"), ({"seed": -1}, "seed"),
     ({"fast": True}, "NVIDIA GPU")])
 def test_bad_terms_are_named_and_nothing_is_written(given, named, workshop):
@@ -559,7 +588,12 @@ def test_bad_terms_are_named_and_nothing_is_written(given, named, workshop):
 
 @pytest.mark.parametrize(("words", "named"), [
     (["tyni"], "invalid choice: 'tyni'"), (["tiny", "--steps", "0"], "error: steps must be"),
-    (["tiny", "--steps", "many"], "invalid int value"), ([], "required: NAME")])
+    (["tiny", "--steps", "many"], "invalid int value"), ([], "required: NAME"),
+    (["tiny", "--steps", "2.5"], "--steps: invalid int value: '2.5'"),
+    (["tiny", "--steps", "9" * 18], "error: steps must be"),
+    (["tiny", "--stop-after", "nan"], "error: stop_after, in seconds, must be"),
+    (["tiny", "--stop-after", "-1"], "given -1.0"),
+    (["faces", "--from-shipped"], "no shipped faces to start from: leave out --from-shipped")])
 def test_the_command_names_a_mistake_in_one_sentence(words, named, workshop, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(words)
