@@ -625,27 +625,57 @@ main(["level16"])
 
 # ---- latents, computed once -------------------------------------------------------------------------
 
-def test_latents_are_computed_once_and_kept_with_a_seal(workshop, monkeypatch):
-    runs = workshop.folder.parent / "runs"
-    monkeypatch.setattr(latent_models, "RUNS", runs)
-    everything = data.emoji
-    few = lambda size=64, subset="all", split="train": everything(size, "faces", split)
-    monkeypatch.setattr(data, "emoji", few)
-    table = data.table
+@pytest.fixture
+def latents_of_faces(workshop, monkeypatch):
+    """`recipes.latents` of the shipped ae64, as if the faces were all pictures; fast."""
+    emoji, table = data.emoji, data.table
+    monkeypatch.setattr(data, "emoji", lambda size, subset="all", split="train": emoji(size, "faces", split))
     monkeypatch.setattr(data, "table", lambda subset="all", split="train": table("faces", split))
-    shipped = recipes.Store(registry.CHECKPOINTS)
-    real = partial(recipes.latents, store=shipped)
-    z = real("ae64", "val")
-    expected = shipped.load("ae64").encode(data.to_float(few(split="val").pictures))
-    assert torch.allclose(z, expected, atol=1e-4) and len(real("ae64")) == len(few())
-    [path] = runs.glob("latents-*.safetensors")
+    monkeypatch.setattr(latent_models, "UNKEPT", {})
+    return partial(recipes.latents, "ae64", store=recipes.Store(registry.CHECKPOINTS))
+
+
+def test_latents_are_computed_once_and_kept_with_a_seal(workshop, latents_of_faces):
+    z = latents_of_faces("val")
+    expected = latents_of_faces.keywords["store"].load("ae64").encode(
+        data.to_float(data.emoji(64, split="val").pictures))
+    assert torch.allclose(z, expected, atol=1e-4) and len(latents_of_faces()) == len(data.table())
+    [path] = workshop.runs.glob("latents-*.safetensors")
     whole = path.read_bytes()
     path.write_bytes(whole[:-3] + b"\1\1\1")
     with pytest.raises(ValueError, match=rf"damaged.*computed again: delete {path.name}"):
-        real("ae64", "val")
-    files.save(path, {"latents": torch.randn(5, 8, 8, 8)})
-    with pytest.raises(ValueError, match=r"one latent for each of \d+ pictures.*delete"):
-        real("ae64", "val")
+        latents_of_faces("val")
+
+
+@pytest.mark.parametrize(("change", "named"), [
+    (lambda z: {"latents": z[:5]}, r"one latent for each of \d+ pictures.* \(5, 8, 8, 8\)"),
+    (lambda z: {"latents": z.flatten(1)}, r"holds latents: float32 \(\d+, 512\)"),
+    (lambda z: {"latents": z.half()}, "holds latents: float16"), (lambda z: {}, "holds nothing"),
+    (lambda z: {"latents": z.double()}, "holds latents: float64"), (lambda z: {"z": z}, "holds z: float32"),
+    (lambda z: {"latents": z.where(z < z.max(), torch.inf)}, "holds NaN or infinite"),
+    (lambda z: {"latents": z.where(z < z.max(), torch.nan)}, "holds NaN or infinite")])
+def test_kept_latents_that_do_not_fit_are_named_with_the_remedy(change, named, workshop, latents_of_faces):
+    latents_of_faces()
+    [path] = workshop.runs.glob("latents-*.safetensors")
+    files.save(path, change(files.read(path)["latents"]))
+    with pytest.raises(ValueError, match=rf"{path.name} .*{named}.*computed again: delete {path.name}"):
+        latents_of_faces()
+
+
+def test_where_nothing_can_be_written_latents_last_as_long_as_the_process(workshop, latents_of_faces,
+                                                                          monkeypatch):
+    expected = {split: latents_of_faces(split) for split in ("train", "val")}
+    shutil.rmtree(workshop.runs)
+    workshop.runs.write_text("no folder", "utf-8")  # stops root, too, as a read-only folder would not
+    encoded, load = [], recipes.Store.load
+    monkeypatch.setattr(recipes.Store, "load", lambda *args: encoded.append(args) or load(*args))
+    with pytest.warns(UserWarning, match="latents of ae64 are kept for this process only.*read-only") as said:
+        found = {split: latents_of_faces(split) for split in ("train", "val")}
+    assert len(said) == len(encoded) == 1
+    assert all(torch.equal(found[split], z) for split, z in expected.items())
+    assert not found["val"].is_inference(), "a network can learn from them"
+    with pytest.raises(OSError, match=r"cannot be written to .*Nothing was trained"):
+        workshop.train()
 
 
 @pytest.mark.parametrize(("name", "size", "subset"), [
