@@ -148,10 +148,14 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], source: str) -> nn.Module
 
 # ---- Facts ---------------------------------------------------------------------------------------
 
+def json_text(facts: dict) -> str:
+    """A dict as JSON, with a seal under the key "seal"."""
+    return json.dumps({**facts, "seal": _seal_of(facts)}, indent=1, ensure_ascii=False) + "\n"
+
+
 def write_json(path: str | Path, facts: dict) -> None:
-    """Write a dict to a JSON file, with a seal under the key "seal"."""
-    text = json.dumps({**facts, "seal": _seal_of(facts)}, indent=1, ensure_ascii=False) + "\n"
-    write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", newline="\n"))
+    """Write a dict to a JSON file, as `json_text`; lines end in LF on every system."""
+    write(path, lambda unfinished: unfinished.write_text(json_text(facts), encoding="utf-8", newline="\n"))
 
 
 def read_json(path: str | Path, advice: str = RESTORE) -> dict:
