@@ -410,6 +410,19 @@ def test_shipping_leaves_no_orphan(workshop):
     assert folder_state(workshop.folder) == before
 
 
+def test_what_will_not_be_shipped_is_said_before_the_training(workshop, monkeypatch, capsys):
+    for name in ("tiny", "child"):
+        workshop.train(name)
+        workshop.ship_runs(name)
+    said, command = [], sys.modules[main.__module__]
+    monkeypatch.setattr(command, "bereft", partial(training.bereft, store=workshop))
+    monkeypatch.setattr(command, "run", lambda name, **given: said.append(capsys.readouterr().err))
+    for words in (["tiny", "--ship"], ["tiny", "child", "--ship"], ["child", "--ship"], ["tiny"]):
+        main(words)
+    warning = "warning: child is built on the shipped tiny. A changed one will not be shipped at the end"
+    assert [warning in text for text in said] == [True, True, False, False, False]
+
+
 def test_a_card_says_how_the_network_was_made(workshop):
     workshop.train("tiny")
     workshop.ship_runs("tiny")

@@ -85,6 +85,12 @@ class Store:
         """All model cards by name. Raises ValueError where the manifest is missing or damaged."""
         return files.read_json(self.folder / "manifest.json", f"{RESTORE}.")
 
+    def known(self) -> dict[str, dict]:
+        """The same; none where nothing has been shipped yet, not even a manifest."""
+        if not any(self.folder.glob("*.safetensors")) and not (self.folder / "manifest.json").exists():
+            return {}
+        return self.cards()  # where networks lie, a missing manifest is an accident
+
     def card(self, name: str) -> dict:
         """The model card of one network."""
         cards = self.cards()
@@ -127,13 +133,7 @@ class Store:
         """Take over networks: name -> (card, file of weights). All of them at once or none: the one moment is
         the replacement of the manifest. Refuses where a network that stays would lose what it was built on.
         """
-        try:
-            cards = self.cards()
-        except FileNotFoundError:
-            if any(self.folder.glob("*.safetensors")):
-                raise  # networks lie here: a missing manifest is an accident
-            cards = {}
-        later = cards | {name: card for name, (card, _) in entries.items()}
+        later = self.known() | {name: card for name, (card, _) in entries.items()}
         orphans = {name: need for name, card in later.items() for need, digest in card["needs"].items()
                    if later.get(need, {}).get("sha256") != digest}
         if orphans:

@@ -176,6 +176,15 @@ def measured(plan: Recipe, model: nn.Module, store: Store, batches: int = 8) -> 
         return {"validation_loss": round(loss, 4), **plan.measure(model, store)}
 
 
+def bereft(*names: str, store: Store = SHIPPED) -> dict[str, list[str]]:
+    """The networks that were built on some of these, and on which: they would lose them if these were trained
+    anew and shipped, and `ship` will refuse that."""
+    needs = {name: tuple(card["needs"]) for name, card in store.known().items()}
+    needs |= {name: get(name).needs for name in names}
+    lost = {name: [need for need in its if need in names] for name, its in needs.items()}
+    return {name: its for name, its in lost.items() if its}
+
+
 def ship(*names: str, store: Store = SHIPPED) -> None:
     """Put finished runs into data/checkpoints, all of them at once or none."""
     entries = {}
