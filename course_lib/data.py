@@ -3,6 +3,7 @@
 Pictures are uint8 (N, 3, S, S) in the data set and float in [-1, 1] everywhere else.
 """
 import csv
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -138,8 +139,9 @@ def _read(name: str) -> Path:
 
 
 def fingerprint() -> str:
-    """A sha256 of the hashes of all files: other data, other fingerprint."""
-    return files.sha256(FOLDER / "manifest.json")
+    """A sha256 of the hashes of all files: other data, other fingerprint, whatever line ends a checkout gave
+    the manifest."""
+    return hashlib.sha256(files.json_text(_manifest()).encode()).hexdigest()
 
 
 @lru_cache(1)
@@ -148,12 +150,26 @@ def _table() -> list[dict]:
         return list(csv.DictReader(file))
 
 
+def _sheets() -> dict[str, dict]:
+    """The contact sheets of the manifest, in order. ValueError where they do not show each row of the table
+    once: the picture of a row on no sheet would be whatever was in memory."""
+    sheets = sorted((v["first"], v["count"], k) for k, v in _manifest().items() if "count" in v)
+    before, row = "the beginning", 0
+    for first, count, name in [*sheets, (len(_table()), 0, "the end")]:
+        if first != row:
+            fault = "too few" if first > row else "twice"
+            raise ValueError(f"{FOLDER / 'manifest.json'} has a sheet {fault}: after {before} comes "
+                             f"row {row}, and {name} begins with row {first}. {RESTORE}")
+        before, row = name, first + count
+    return {name: _manifest()[name] for _, _, name in sheets}
+
+
 @lru_cache(1)
 def _pictures() -> Tensor:
     """All pictures at 64 px, uint8 (10856, 3, 64, 64), cut from the contact sheets."""
-    sheets = {k: v for k, v in _manifest().items() if "count" in v}
+    sheets = _sheets()
     with torch.inference_mode(False):  # the first caller may be in that mode; what it makes is then sealed
-        out = torch.empty(sum(v["count"] for v in sheets.values()), 3, 64, 64, dtype=torch.uint8)
+        out = torch.empty(len(_table()), 3, 64, 64, dtype=torch.uint8)
 
     def cut(item):
         name, entry = item

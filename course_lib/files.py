@@ -5,9 +5,12 @@ written beside their place and then moved there in one step, and both carry a *s
 content, so that a damaged file is named at once and never half believed.
 """
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import shutil
+import time
 from pathlib import Path
 
 import torch
@@ -16,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 RESTORE = "Restore it with `git checkout -- data`."
+LEFT_OVER = 3600  # seconds: no file takes so long to write
 
 
 def sha256(path: str | Path) -> str:
@@ -42,28 +46,35 @@ def write(path: str | Path, fill) -> None:
     """Let fill(unfinished path) write a file, bring it to the disk, and put it at `path` in one step.
 
     Raises OSError, naming the file, where the folder is read-only or the disk is full; what was at `path`
-    before is then still there.
+    before is then still there. The unfinished file lies in a folder of its own, which goes however `write`
+    ends; only a killed process leaves one, and the next write to `path` sweeps it away.
     """
     path = Path(path)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    workplace = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        workplace.mkdir(parents=True, exist_ok=True)
+        unfinished = workplace / path.name
         fill(unfinished)
         with open(unfinished, "rb+") as file:  # Windows syncs only what may be written
             os.fsync(file.fileno())
         os.chmod(unfinished, 0o644)  # safetensors would keep it from the others in a shared folder
         os.replace(unfinished, path)
     except Exception as error:
-        _remove(unfinished)
         if isinstance(error, OSError) or "os error" in str(error):  # safetensors has an error of its own
             raise OSError(f"{path} could not be written ({error}). Nothing was changed. Is the disk full, or "
                           "the folder read-only?") from None
         raise
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)  # with what safetensors may have left in it
+    _sweep(path)
 
 
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # what cannot be written to cannot be cleaned either
-        path.unlink(missing_ok=True)
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left beside `path`. A young folder may be that of another one at work."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.unfinished"):
+        with contextlib.suppress(OSError):  # another process may have been quicker
+            if time.time() - left.stat().st_mtime > LEFT_OVER:
+                shutil.rmtree(left)
 
 
 # ---- Tensors -------------------------------------------------------------------------------------
@@ -137,10 +148,14 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], source: str) -> nn.Module
 
 # ---- Facts ---------------------------------------------------------------------------------------
 
+def json_text(facts: dict) -> str:
+    """A dict as JSON, with a seal under the key "seal"."""
+    return json.dumps({**facts, "seal": _seal_of(facts)}, indent=1, ensure_ascii=False) + "\n"
+
+
 def write_json(path: str | Path, facts: dict) -> None:
-    """Write a dict to a JSON file, with a seal under the key "seal"."""
-    text = json.dumps({**facts, "seal": _seal_of(facts)}, indent=1, ensure_ascii=False) + "\n"
-    write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", newline="\n"))
+    """Write a dict to a JSON file, as `json_text`; lines end in LF on every system."""
+    write(path, lambda unfinished: unfinished.write_text(json_text(facts), encoding="utf-8", newline="\n"))
 
 
 def read_json(path: str | Path, advice: str = RESTORE) -> dict:

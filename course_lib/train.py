@@ -38,6 +38,10 @@ class EMA:
             a.copy_(b)
 
 
+class StateError(ValueError):
+    """A state to resume from that is not one of this model and these steps."""
+
+
 class Tick(NamedTuple):
     """One finished optimizer step. loss and lr are floats, ema is the averaged model (eval mode),
     state() is everything that `fit(resume=...)` needs, as a flat dict of tensors."""
@@ -229,23 +233,34 @@ def _pack(step, model, average, optimizer) -> dict[str, Tensor]:
 
 
 def _unpack(state, model, average, optimizer, steps) -> int:
-    source, step = "the state to resume from", int(state.get("step", -1))
-    if not 0 < step <= steps:
-        raise ValueError(f"{source} is at step {step}, and the run has the steps 1 .. {steps}")
-    part = lambda name: {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
-    files.fill(model, part("model."), source)
-    files.fill(average.model, part("ema."), source)
+    """Put a state in its places; returns its step. Whatever does not fit, the error is a StateError."""
+    try:
+        step = int(state["step"])
+        if not 0 < step <= steps:
+            raise ValueError(f"it is at step {step}, and the run has the steps 1 .. {steps}")
+        part = lambda name: {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
+        files.fill(model, part("model."), "it")
+        files.fill(average.model, part("ema."), "its average")
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": _moments(
+            part("adam."), [p.shape for p in model.parameters()], int(state["moments"]))})
+        torch.set_rng_state(state["rng.cpu"].cpu())
+        if "rng.cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["rng.cuda"].cpu())
+    except KeyError as error:
+        raise StateError(f"the state to resume from lacks {error}") from None
+    except (ValueError, TypeError, RuntimeError, IndexError) as error:
+        raise StateError(f"the state to resume from does not fit: {error}") from None
+    return step
+
+
+def _moments(parts: dict[str, Tensor], shapes: list, count: int) -> dict[int, dict[str, Tensor]]:
+    """Adam's moments by the number of the parameter; those without gradients have none."""
     moments: dict[int, dict] = {}
-    for key, value in part("adam.").items():
+    for key, value in parts.items():
         i, name = key.split(".")
         moments.setdefault(int(i), {})[name] = value
-    shape = [p.shape for p in model.parameters()]
-    whole = all({k: v.shape for k, v in found.items()}
-                == {"step": (), "exp_avg": shape[i], "exp_avg_sq": shape[i]} for i, found in moments.items())
-    if not whole or len(moments) != int(state.get("moments", -1)):
-        raise ValueError(f"{source} lacks a part of Adam's moments: start the run anew")
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    torch.set_rng_state(state["rng.cpu"].cpu())
-    if "rng.cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["rng.cuda"].cpu())
-    return step
+    expected = {i: {"step": (), "exp_avg": shapes[i], "exp_avg_sq": shapes[i]} for i in moments}
+    given = {i: {k: v.shape for k, v in found.items()} for i, found in moments.items()}
+    if given != expected or len(moments) != count:
+        raise ValueError("it lacks a part of Adam's moments, or has another's")
+    return moments

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib import data
+from course_lib import data, files
 from course_lib.data import emoji, flip_and_shift, shift, shrink, to_float, to_uint8
 
 HERE = Path(__file__).resolve().parent
@@ -282,8 +282,28 @@ def test_a_manifest_changed_by_hand_is_named(copy):
         emoji(32)
 
 
-def test_other_data_have_another_fingerprint(copy):
+def test_other_data_have_another_fingerprint_and_other_line_ends_have_not(copy):
     before = data.fingerprint()
-    assert len(before) == 64 and before == data.fingerprint()
-    (copy / "manifest.json").write_text((copy / "manifest.json").read_text("utf-8") + " ", "utf-8")
+    for name in ("manifest.json", "captions.csv"):
+        text = (copy / name).read_text("utf-8")
+        (copy / name).write_text(text, "utf-8", newline="\r\n")
+        assert b"\r\n" in (copy / name).read_bytes() and data.fingerprint() == before
+    facts = files.read_json(copy / "manifest.json")
+    files.write_json(copy / "manifest.json", facts | {"captions.csv": {"sha256": "0" * 64}})
     assert data.fingerprint() != before
+
+
+@pytest.mark.parametrize(("change", "named"), [
+    (lambda f: f.pop("sheets/fluent-1.png"), "too few: after the beginning comes row 0, and sheets/fluent"),
+    (lambda f: f.pop("sheets/noto-2.png"), "too few: after sheets/noto-1.png comes row 8151, and sheets"),
+    (lambda f: f.pop("sheets/noto-4.png"), "too few: after sheets/noto-3.png comes row 10199, and the end"),
+    (lambda f: f.update({"sheets/copy.png": f["sheets/noto-2.png"]}),
+     "twice: after sheets/copy.png comes row 9175, and sheets/noto-2.png begins with row 8151"),
+    (lambda f: f["sheets/noto-4.png"].update(count=658), "twice: after sheets/noto-4.png comes row 10857"),
+    (lambda f: f["sheets/noto-1.png"].update(first=7126), "twice: .* sheets/noto-1.png begins with row 71")])
+def test_sheets_that_do_not_show_each_row_once_are_named(copy, change, named):
+    facts = files.read_json(copy / "manifest.json")
+    change(facts)
+    files.write_json(copy / "manifest.json", facts)
+    with pytest.raises(ValueError, match=rf"manifest\.json has a sheet {named}.*make data"):
+        emoji(16)

@@ -2,6 +2,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,10 +77,30 @@ def test_a_kill_while_saving_keeps_the_old_file(tmp_path, monkeypatch, moment, k
         monkeypatch.setattr(files.os, "fsync", lambda n: killed(0, path.with_name("half")))
     with pytest.raises(KeyboardInterrupt):
         write(2)
-    assert look() == 1
+    assert look() == 1 and not [*tmp_path.glob("*.unfinished")], "Ctrl-C leaves nothing behind"
     monkeypatch.undo()
-    write(3)  # what the kill left behind is not in the way
+    write(3)
     assert look() == 3
+
+
+def test_what_a_killed_process_left_is_swept_away_by_the_next_write_of_that_file(tmp_path):
+    """An hour later, since a younger one may be at work; what belongs to other files stays."""
+    code = """
+import os, sys
+from pathlib import Path
+from course_lib import files
+files.write(sys.argv[1], lambda path: (path.with_name(".tmp123").write_bytes(b"half"), os._exit(1)))
+"""
+    for name in ("m", "m", "n"):
+        subprocess.run([sys.executable, "-c", code, tmp_path / name], cwd=ROOT)
+    assert len(list(tmp_path.glob("m.*.unfinished"))) == 2
+    files.write_json(tmp_path / "m", {"a": 1})
+    assert len(list(tmp_path.glob("*.unfinished"))) == 3 and files.read_json(tmp_path / "m") == {"a": 1}
+    for left in tmp_path.glob("*.unfinished"):
+        os.utime(left, (0, 0))
+    files.write_json(tmp_path / "m", {"a": 2})
+    [other] = tmp_path.glob("*.unfinished")
+    assert other.name.startswith("n.") and files.read_json(tmp_path / "m") == {"a": 2}
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PermissionError(13, "no")])

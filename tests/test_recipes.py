@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from course_lib import batches, data, files, recipes, train
 from course_lib.denoiser import Denoiser, predict_eps, predict_x0
-from course_lib.nets.unet import UNet
+from course_lib.nets.unet import Blind, UNet
 from course_lib.recipes import Recipe, latent_models, registry, training
 from course_lib.recipes.__main__ import main
 from course_lib.schedules import Cosine
@@ -163,13 +163,11 @@ def test_vq64_starts_from_ae64():
 
 
 @pytest.mark.parametrize("name", ["clip", "sd64", "ldm64", "classifier", "sr16to64", "vq64", "blind16"])
-def test_a_resumed_run_is_the_unstopped_one_to_the_bit(name, monkeypatch):
+def test_a_resumed_run_is_the_unstopped_one_to_the_bit(name, few_texts):
     """Also where texts are drawn, and where the random state was another in between."""
     plan = recipes.get(name)
-    if name == "sd64":  # it reads every text first: those of the faces will do
-        faces = data.emoji(64, "faces")
-        monkeypatch.setattr(data, "emoji", lambda size, split: faces)
-        monkeypatch.setattr(latent_models, "latents", lambda *_: torch.ones(len(faces), 8, 8, 8))
+    if name == "sd64":
+        few_texts()
 
     def go(state=None, stop=3):
         model, losses = plan.new(), []
@@ -412,6 +410,19 @@ def test_shipping_leaves_no_orphan(workshop):
     assert folder_state(workshop.folder) == before
 
 
+def test_what_will_not_be_shipped_is_said_before_the_training(workshop, monkeypatch, capsys):
+    for name in ("tiny", "child"):
+        workshop.train(name)
+        workshop.ship_runs(name)
+    said, command = [], sys.modules[main.__module__]
+    monkeypatch.setattr(command, "bereft", partial(training.bereft, store=workshop))
+    monkeypatch.setattr(command, "run", lambda name, **given: said.append(capsys.readouterr().err))
+    for words in (["tiny", "--ship"], ["tiny", "child", "--ship"], ["child", "--ship"], ["tiny"]):
+        main(words)
+    warning = "warning: child is built on the shipped tiny. A changed one will not be shipped at the end"
+    assert [warning in text for text in said] == [True, True, False, False, False]
+
+
 def test_a_card_says_how_the_network_was_made(workshop):
     workshop.train("tiny")
     workshop.ship_runs("tiny")
@@ -440,6 +451,39 @@ def test_a_run_from_what_was_shipped_is_over_once_it_is_shipped(workshop):
     for other in ({"steps": 9}, {"seed": 5}):  # what is asked for now is not what was shipped
         with pytest.raises(ValueError, match="begun otherwise"):
             workshop.train("tiny", from_shipped=True, **other)
+
+
+def test_what_was_damaged_while_it_was_copied_is_not_shipped(workshop, monkeypatch):
+    workshop.train("tiny")
+    copyfile = shutil.copyfile
+
+    def flip(source, path):
+        copyfile(source, path)
+        raw = bytearray(path.read_bytes())
+        raw[-1] ^= 1
+        path.write_bytes(raw)
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.shutil, "copyfile", flip)
+        with pytest.raises(ValueError, match=r"weights\.safetensors that went wrong, and nothing"):
+            workshop.ship_runs("tiny")
+    assert not folder_state(workshop.folder)
+    workshop.ship_runs("tiny")
+    workshop.load("tiny")
+
+
+@pytest.mark.parametrize("other", ["child-01234567.safetensors", "../tiny.safetensors"])
+def test_a_card_that_points_to_another_file_is_refused(other, workshop):
+    card = workshop.train("tiny")
+    workshop.ship_runs("tiny")
+    before = folder_state(workshop.folder)
+    files.write_json(workshop.runs / "tiny" / "card.json", card | {"file": other})
+    with pytest.raises(ValueError, match=rf"card of tiny names the file {other}.* {card['file']}\. Train it"):
+        workshop.ship_runs("tiny")
+    assert folder_state(workshop.folder) == before
+    workshop.path("tiny").rename(workshop.folder / other)
+    files.write_json(workshop.folder / "manifest.json", {"tiny": card | {"file": other}})
+    with pytest.raises(ValueError, match=rf"card of tiny names the file {other}.*git checkout"):
+        workshop.load("tiny")
 
 
 def test_a_lost_manifest_is_not_a_new_store(workshop):
@@ -492,6 +536,32 @@ def test_a_damaged_run_is_named_with_the_remedy(how, workshop):
     assert workshop.train()  # nothing is left to go on from
 
 
+@pytest.mark.parametrize("break_it", [
+    lambda s: s.pop("seconds"), lambda s: s.update(seconds=torch.ones(2)), lambda s: s.pop("losses"),
+    lambda s: s.update(losses=torch.tensor(1.0)), lambda s: s.pop("rng.cpu"), lambda s: s.pop("step"),
+    lambda s: [s.pop(k) for k in [*s] if k.startswith("ema.")],
+    lambda s: s.update({k: v[..., :1] for k, v in s.items() if k.startswith("model.") and v.ndim})])
+@pytest.mark.parametrize("done", [False, True])
+def test_a_sealed_state_that_does_not_fit_is_named_with_the_remedy(break_it, done, workshop):
+    workshop.train(stop_after=None if done else 0)
+    path = workshop.runs / "tiny" / "state.safetensors"
+    state, facts = files.read(path), files.facts(path)
+    break_it(state)
+    files.save(path, state, **facts)
+    with pytest.raises(ValueError, match=r"tiny.state\.safetensors is not a state of.*delete the"):
+        workshop.train()
+
+
+def test_a_run_of_another_architecture_does_not_go_on(workshop, monkeypatch):
+    """Also one with as many parameters as before."""
+    workshop.train(stop_after=0)
+    for net, parameters in ((UNet((16,), patch=2), r"\d+"), (Blind(UNet((8,), patch=2)), r"(\d+) .* \1")):
+        monkeypatch.setitem(recipes.RECIPES, "tiny", lambda net=net: replace(
+            tiny(), build=lambda: Denoiser(net, Cosine(), predict_x0)))
+        with pytest.raises(ValueError, match=rf"otherwise: network was {parameters} parameters.*delete the"):
+            workshop.train()
+
+
 def test_weights_that_are_not_finite_are_not_shipped(workshop):
     workshop.train()
     path = workshop.runs / "tiny" / "state.safetensors"
@@ -517,7 +587,10 @@ def test_a_disk_too_small_is_named_before_the_first_step(workshop, monkeypatch):
 
 
 @pytest.mark.parametrize(("given", "named"), [
-    ({"steps": 0}, "steps must be a whole number, at least 1; given 0"), ({"steps": -5}, "given -5"),
+    ({"steps": 0}, r"steps must be a whole number, in 1 \.\. 2147483647; given 0"),
+    ({"steps": -5}, "given -5"), ({"steps": 10**18}, "steps .* given 10"), ({"steps": 2.0}, "given 2.0"),
+    ({"stop_after": float("nan")}, "stop_after, in seconds, must be one number, at least 0; given nan"),
+    ({"stop_after": -1}, "given -1"), ({"stop_after": float("inf")}, "given inf"),
     ({"precision": "fp8"}, "unknown precision 'fp8'"), ({"seed": -1}, "seed"),
     ({"fast": True}, "NVIDIA GPU")])
 def test_bad_terms_are_named_and_nothing_is_written(given, named, workshop):
@@ -528,7 +601,12 @@ def test_bad_terms_are_named_and_nothing_is_written(given, named, workshop):
 
 @pytest.mark.parametrize(("words", "named"), [
     (["tyni"], "invalid choice: 'tyni'"), (["tiny", "--steps", "0"], "error: steps must be"),
-    (["tiny", "--steps", "many"], "invalid int value"), ([], "required: NAME")])
+    (["tiny", "--steps", "many"], "invalid int value"), ([], "required: NAME"),
+    (["tiny", "--steps", "2.5"], "--steps: invalid int value: '2.5'"),
+    (["tiny", "--steps", "9" * 18], "error: steps must be"),
+    (["tiny", "--stop-after", "nan"], "error: stop_after, in seconds, must be"),
+    (["tiny", "--stop-after", "-1"], "given -1.0"),
+    (["faces", "--from-shipped"], "no shipped faces to start from: leave out --from-shipped")])
 def test_the_command_names_a_mistake_in_one_sentence(words, named, workshop, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(words)
@@ -560,27 +638,57 @@ main(["level16"])
 
 # ---- latents, computed once -------------------------------------------------------------------------
 
-def test_latents_are_computed_once_and_kept_with_a_seal(workshop, monkeypatch):
-    runs = workshop.folder.parent / "runs"
-    monkeypatch.setattr(latent_models, "RUNS", runs)
-    everything = data.emoji
-    few = lambda size=64, subset="all", split="train": everything(size, "faces", split)
-    monkeypatch.setattr(data, "emoji", few)
-    table = data.table
+@pytest.fixture
+def latents_of_faces(workshop, monkeypatch):
+    """`recipes.latents` of the shipped ae64, as if the faces were all pictures; fast."""
+    emoji, table = data.emoji, data.table
+    monkeypatch.setattr(data, "emoji", lambda size, subset="all", split="train": emoji(size, "faces", split))
     monkeypatch.setattr(data, "table", lambda subset="all", split="train": table("faces", split))
-    shipped = recipes.Store(registry.CHECKPOINTS)
-    real = partial(recipes.latents, store=shipped)
-    z = real("ae64", "val")
-    expected = shipped.load("ae64").encode(data.to_float(few(split="val").pictures))
-    assert torch.allclose(z, expected, atol=1e-4) and len(real("ae64")) == len(few())
-    [path] = runs.glob("latents-*.safetensors")
+    monkeypatch.setattr(latent_models, "UNKEPT", {})
+    return partial(recipes.latents, "ae64", store=recipes.Store(registry.CHECKPOINTS))
+
+
+def test_latents_are_computed_once_and_kept_with_a_seal(workshop, latents_of_faces):
+    z = latents_of_faces("val")
+    expected = latents_of_faces.keywords["store"].load("ae64").encode(
+        data.to_float(data.emoji(64, split="val").pictures))
+    assert torch.allclose(z, expected, atol=1e-4) and len(latents_of_faces()) == len(data.table())
+    [path] = workshop.runs.glob("latents-*.safetensors")
     whole = path.read_bytes()
     path.write_bytes(whole[:-3] + b"\1\1\1")
     with pytest.raises(ValueError, match=rf"damaged.*computed again: delete {path.name}"):
-        real("ae64", "val")
-    files.save(path, {"latents": torch.randn(5, 8, 8, 8)})
-    with pytest.raises(ValueError, match=r"one latent for each of \d+ pictures.*delete"):
-        real("ae64", "val")
+        latents_of_faces("val")
+
+
+@pytest.mark.parametrize(("change", "named"), [
+    (lambda z: {"latents": z[:5]}, r"one latent for each of \d+ pictures.* \(5, 8, 8, 8\)"),
+    (lambda z: {"latents": z.flatten(1)}, r"holds latents: float32 \(\d+, 512\)"),
+    (lambda z: {"latents": z.half()}, "holds latents: float16"), (lambda z: {}, "holds nothing"),
+    (lambda z: {"latents": z.double()}, "holds latents: float64"), (lambda z: {"z": z}, "holds z: float32"),
+    (lambda z: {"latents": z.where(z < z.max(), torch.inf)}, "holds NaN or infinite"),
+    (lambda z: {"latents": z.where(z < z.max(), torch.nan)}, "holds NaN or infinite")])
+def test_kept_latents_that_do_not_fit_are_named_with_the_remedy(change, named, workshop, latents_of_faces):
+    latents_of_faces()
+    [path] = workshop.runs.glob("latents-*.safetensors")
+    files.save(path, change(files.read(path)["latents"]))
+    with pytest.raises(ValueError, match=rf"{path.name} .*{named}.*computed again: delete {path.name}"):
+        latents_of_faces()
+
+
+def test_where_nothing_can_be_written_latents_last_as_long_as_the_process(workshop, latents_of_faces,
+                                                                          monkeypatch):
+    expected = {split: latents_of_faces(split) for split in ("train", "val")}
+    shutil.rmtree(workshop.runs)
+    workshop.runs.write_text("no folder", "utf-8")  # stops root, too, as a read-only folder would not
+    encoded, load = [], recipes.Store.load
+    monkeypatch.setattr(recipes.Store, "load", lambda *args: encoded.append(args) or load(*args))
+    with pytest.warns(UserWarning, match="latents of ae64 are kept for this process only.*read-only") as said:
+        found = {split: latents_of_faces(split) for split in ("train", "val")}
+    assert len(said) == len(encoded) == 1
+    assert all(torch.equal(found[split], z) for split, z in expected.items())
+    assert not found["val"].is_inference(), "a network can learn from them"
+    with pytest.raises(OSError, match=r"cannot be written to .*Nothing was trained"):
+        workshop.train()
 
 
 @pytest.mark.parametrize(("name", "size", "subset"), [

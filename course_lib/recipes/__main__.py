@@ -15,7 +15,7 @@ import sys
 
 from ..runtime import threads
 from .registry import RECIPES, RUNS
-from .training import run, ship
+from .training import bereft, run, ship
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -35,6 +35,10 @@ def main(arguments: list[str] | None = None) -> None:
     names, shipping = given.pop("name"), given.pop("ship")
     threads()
     try:
+        if shipping and (lost := bereft(*names)):
+            print("warning: " + ", ".join(f"{name} is built on the shipped {' and '.join(its)}"
+                                          for name, its in lost.items())
+                  + ". A changed one will not be shipped at the end; the training goes on.", file=sys.stderr)
         cards = {name: run(name, **given) for name in names}
         for name, card in cards.items():
             if card is None:

@@ -1,6 +1,7 @@
 """Codecs, and diffusion on their latents."""
 import hashlib
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -128,27 +129,45 @@ def stable_diffusion(model: Denoiser, store: Store) -> StableDiffusion:
 
 # ---- Computed once -------------------------------------------------------------------------------
 
-def latents(codec: str, split: str = "train", store: Store = SHIPPED) -> Tensor:
-    """Scaled latents (N, ...) of one split, in the order of `data.emoji(64, split=split)`.
+UNKEPT: dict[Path, Tensor] = {}  # latents that could not be written, by the file where they would be
 
-    All are computed once and kept under runs/. The file's name holds a hash of the codec's
-    checkpoint and of the data, so that one made by another codec is never read; a damaged file is made anew
-    after it was deleted, as the error says.
+
+def latents(codec: str, split: str = "train", store: Store = SHIPPED) -> Tensor:
+    """Scaled latents (N, C, h, w) of one split, in the order of `data.emoji(64, split=split)`.
+
+    All are computed once and kept under runs/, or in memory, with a warning, where nothing can be written.
+    The file's name holds a hash of the codec's checkpoint and of the data, so that one made by another codec
+    is never read; one that is damaged or does not fit is made anew after it was deleted, as the error says.
     """
     checks.choice(split, data.SPLITS, "split")
     key = hashlib.sha256((store.card(codec)["sha256"] + data.fingerprint()).encode()).hexdigest()
     path, rows = RUNS / f"latents-{codec}-{key[:16]}.safetensors", data.table(split="all")
-    if not path.exists():
-        RUNS.mkdir(parents=True, exist_ok=True)  # if it cannot be made, say so before the work
+    if not path.exists() and path not in UNKEPT:
         model = store.load(codec)
         with torch.inference_mode():
             parts = tqdm(data.emoji(64, split="all").pictures.split(64), desc=f"latents of {codec}")
-            files.save(path, {"latents": torch.cat([model.encode(data.to_float(x)) for x in parts])})
+            z = torch.cat([model.encode(data.to_float(x)) for x in parts])
+        try:
+            files.save(path, {"latents": z})
+        except OSError as error:
+            UNKEPT[path] = z
+            checks.warn(f"the latents of {codec} are kept for this process only: {error}")
+    z = UNKEPT[path] if path in UNKEPT else _kept(path, len(rows))
+    return z[torch.tensor([split in ("all", row["split"]) for row in rows])]
+
+
+def _kept(path: Path, n: int) -> Tensor:
+    """The latents (n, C, h, w) in a file; ValueError where it holds something else."""
     advice = f"It is a copy that can be computed again: delete {path.name}."
     found = files.read(path, advice)
-    if set(found) != {"latents"} or len(found["latents"]) != len(rows):
-        raise ValueError(f"{path} does not hold one latent for each of {len(rows)} pictures. {advice}")
-    return found["latents"][torch.tensor([split in ("all", row["split"]) for row in rows])]
+    z = found.get("latents")
+    if len(found) != 1 or z is None or z.ndim != 4 or len(z) != n or z.dtype != torch.float32:
+        holds = ", ".join(f"{name}: {checks.kind(x)}" for name, x in found.items())
+        raise ValueError(f"{path} must hold one latent for each of {n} pictures, latents: float32 "
+                         f"({n}, C, h, w); it holds {holds or 'nothing'}. {advice}")
+    if not z.isfinite().all():
+        raise ValueError(f"{path} holds NaN or infinite numbers. {advice}")
+    return z
 
 
 def look_alikes(split: str, store: Store = SHIPPED) -> tuple[Tensor, Tensor]:

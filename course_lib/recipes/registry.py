@@ -6,6 +6,7 @@ stands on (`needs`: other checkpoints), and the numbers of its training. `load` 
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -65,6 +66,11 @@ def get(name: str) -> Recipe:
     return RECIPES[name]()
 
 
+def file_name(name: str, digest: str) -> str:
+    """What the file of a network is called, by the sha256 of its content."""
+    return f"{name}-{digest[:8]}.safetensors"
+
+
 class Store:
     """Trained networks in a folder: one file of weights each, and manifest.json with a model card for each.
 
@@ -79,6 +85,12 @@ class Store:
         """All model cards by name. Raises ValueError where the manifest is missing or damaged."""
         return files.read_json(self.folder / "manifest.json", f"{RESTORE}.")
 
+    def known(self) -> dict[str, dict]:
+        """The same; none where nothing has been shipped yet, not even a manifest."""
+        if not any(self.folder.glob("*.safetensors")) and not (self.folder / "manifest.json").exists():
+            return {}
+        return self.cards()  # where networks lie, a missing manifest is an accident
+
     def card(self, name: str) -> dict:
         """The model card of one network."""
         cards = self.cards()
@@ -89,7 +101,8 @@ class Store:
     def path(self, name: str) -> Path:
         """Its file of weights, verified by its hash."""
         card = self.card(name)
-        return files.verified(self.folder / card["file"], card["sha256"], f"{RESTORE}.")
+        return files.verified(self.folder / _file_of(name, card, f"{RESTORE}."), card["sha256"],
+                              f"{RESTORE}.")
 
     def load(self, name: str, device=None):
         """The trained network of that name, averaged weights, eval mode, or the system that is built around
@@ -120,13 +133,7 @@ class Store:
         """Take over networks: name -> (card, file of weights). All of them at once or none: the one moment is
         the replacement of the manifest. Refuses where a network that stays would lose what it was built on.
         """
-        try:
-            cards = self.cards()
-        except FileNotFoundError:
-            if any(self.folder.glob("*.safetensors")):
-                raise  # networks lie here: a missing manifest is an accident
-            cards = {}
-        later = cards | {name: card for name, (card, _) in entries.items()}
+        later = self.known() | {name: card for name, (card, _) in entries.items()}
         orphans = {name: need for name, card in later.items() for need, digest in card["needs"].items()
                    if later.get(need, {}).get("sha256") != digest}
         if orphans:
@@ -134,14 +141,30 @@ class Store:
                 "nothing was shipped: " + "; ".join(f"{name} was trained with another {need}" for name, need
                                                     in orphans.items())
                 + f". Train {', '.join(orphans)} on what is shipped now, and ship them together.")
-        for card, source in entries.values():
+        for name, (card, source) in entries.items():
+            path = self.folder / _file_of(name, card, "Train it again.")
             files.verified(source, card["sha256"], "Train it again.")
-            files.write(self.folder / card["file"], lambda path, source=source: shutil.copyfile(source, path))
+            files.write(path, partial(_copy, source, card["sha256"]))
         files.write_json(self.folder / "manifest.json", later)
         for name, (card, _) in entries.items():  # no card knows these any more
             for old in self.folder.glob(f"{name}-????????.safetensors"):
                 if old.name != card["file"]:
                     old.unlink()
+
+
+def _file_of(name: str, card: dict, advice: str) -> str:
+    """The file that a card vouches for: its own, and never one of another network or outside the folder."""
+    if card["file"] != (own := file_name(name, card["sha256"])):
+        raise ValueError(f"the card of {name} names the file {card['file']}, and by its sha256 that should "
+                         f"be {own}. {advice}")
+    return own
+
+
+def _copy(source: Path, digest: str, path: Path) -> None:
+    """Copy a file to `path`, and see whether it arrived as it was."""
+    shutil.copyfile(source, path)
+    files.verified(path, digest, f"It is a copy of {source} that went wrong, and nothing was shipped: ship "
+                                 "it again.")
 
 
 SHIPPED = Store(CHECKPOINTS)

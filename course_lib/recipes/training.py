@@ -10,7 +10,9 @@ Each file appears whole or not at all, and carries a seal. A run that is stopped
 goes on at the next call; nothing under data/ is touched before `ship`.
 """
 import contextlib
+import hashlib
 import inspect
+import json
 import platform
 import shutil
 import time
@@ -23,7 +25,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .. import checks, data, files, train
-from .registry import RECIPES, RUNS, SHIPPED, Recipe, Store, get
+from .registry import RECIPES, RUNS, SHIPPED, Recipe, Store, file_name, get
 
 SAVE_EVERY = 60  # seconds: so much is lost at most
 
@@ -35,20 +37,24 @@ def run(name: str, steps: int | None = None, *, from_shipped: bool = False, stop
     steps: another number of steps than the recipe's. from_shipped: start from the shipped weights, with a
     fresh optimizer, instead of from nothing. fast: see `train.fit`. precision: "fp32" or "bf16". store: where
     the networks that it needs are taken from. Returns the model card of the finished run, else None. Raises
-    ValueError where runs/NAME holds a run that was begun otherwise, RuntimeError where another process is at
-    it, OSError where it cannot be written to.
+    ValueError where runs/NAME holds a run that was begun otherwise or does not fit, RuntimeError where
+    another process is at it, OSError where it cannot be written to.
     """
     plan = get(name)
-    steps = checks.whole(plan.steps if steps is None else steps, 1, what="steps")
+    steps = checks.whole(plan.steps if steps is None else steps, 1, 2**31 - 1, "steps")
+    if stop_after is not None:
+        checks.number(stop_after, 0, what="stop_after, in seconds,")
     checks.choice(precision, ("fp32", "bf16"), "precision")
     checks.whole(seed, 0, 2**32 - 1, "seed")
     if fast and not torch.cuda.is_available():
         raise ValueError("fast needs an NVIDIA GPU")
+    if from_shipped and name not in store.cards():
+        raise ValueError(f"there is no shipped {name} to start from: leave out --from-shipped")
     accelerator = Accelerator()
     folder = RUNS / name
     with locked(folder, accelerator.is_main_process):
         if from_shipped and (folder / "card.json").exists():
-            card = files.read_json(folder / "card.json", f"To start anew, delete the folder {folder}.")
+            card = files.read_json(folder / "card.json", _anew(folder))
             last, asked = card["phases"][-1], (steps, seed, "bf16" if fast else precision)
             if (card["sha256"] == store.card(name)["sha256"] and last["start"] != "scratch"
                     and (last["steps"], last["seed"], last["precision"]) == asked):
@@ -56,8 +62,13 @@ def run(name: str, steps: int | None = None, *, from_shipped: bool = False, stop
         start = f"shipped {store.card(name)['sha256']}" if from_shipped else "scratch"
         terms = {"name": name, "steps": steps, "lr": plan.lr, "ema": plan.ema, "seed": seed,
                  "precision": "bf16" if fast else precision, "start": start,
-                 "needs": needs_of(name, plan, store), "data": data.fingerprint()}
-        return _train(name, plan, terms, folder, accelerator, stop_after, fast, store)
+                 "needs": needs_of(name, plan, store), "data": data.fingerprint(),
+                 "network": layout(plan.new())}
+        try:
+            return _train(name, plan, terms, folder, accelerator, stop_after, fast, store)
+        except train.StateError as error:
+            raise ValueError(f"{folder / 'state.safetensors'} is not a state of this run: {error}. "
+                             f"{_anew(folder)}") from None
 
 
 def needs_of(name: str, plan: Recipe, store: Store) -> dict[str, str]:
@@ -69,16 +80,23 @@ def needs_of(name: str, plan: Recipe, store: Store) -> dict[str, str]:
     return {need: cards[need]["sha256"] for need in plan.needs}
 
 
+def layout(model: nn.Module) -> str:
+    """An architecture in a few words: how many parameters, and a hash of all names and shapes in order."""
+    shapes = [(k, tuple(v.shape)) for k, v in model.state_dict().items()]
+    digest = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
+    return f"{sum(p.numel() for p in model.parameters())} parameters in the layout {digest[:8]}"
+
+
 def _train(name, plan, terms, folder, accelerator, stop_after, fast, store):
-    path, advice = folder / "state.safetensors", f"To start anew, delete the folder {folder}."
-    resume, seconds, losses = None, 0.0, []
+    path, advice = folder / "state.safetensors", _anew(folder)
+    resume, done, seconds, losses = None, 0, 0.0, []
     if path.exists():
         resume, begun = files.read(path, advice), files.facts(path, advice).get("terms", {})
         if differing := [k for k in terms if begun.get(k) != terms[k]]:
             raise ValueError(f"{folder} holds a run that was begun otherwise: " + ", ".join(
                 f"{k} was {begun.get(k)}, is now {terms[k]}" for k in differing)
                 + f". Go on with the old terms, or start anew. {advice}")
-        seconds, losses = resume["seconds"].item(), resume["losses"].tolist()
+        done, seconds, losses = _progress(resume)
     model = plan.new(terms["seed"])
     if resume is None:
         _room_for(model, folder)
@@ -89,7 +107,6 @@ def _train(name, plan, terms, folder, accelerator, stop_after, fast, store):
     ticks = train.fit(model, plan.loss, plan.batches("train", accelerator.device, store), terms["steps"],
                       lr=plan.lr, ema=plan.ema, seed=terms["seed"], resume=resume, accelerator=accelerator,
                       bf16=terms["precision"] == "bf16", fast=fast)
-    done = int(resume["step"]) if resume else 0
     resume = None  # its tensors are in the model now
     start = saved = time.monotonic()
     bar = tqdm(total=terms["steps"], desc=name, disable=not accelerator.is_main_process, initial=done)
@@ -111,6 +128,18 @@ def _train(name, plan, terms, folder, accelerator, stop_after, fast, store):
     return _finish(name, plan, terms, folder, accelerator.device, store)
 
 
+def _progress(state) -> tuple[int, float, list[float]]:
+    """How far a run is in this state: its steps, its seconds, and the losses of the last steps."""
+    parts = [state.get(k) for k in ("step", "seconds", "losses")]
+    if [None if x is None else x.ndim for x in parts] != [0, 0, 1]:
+        raise train.StateError("it lacks the step, the seconds or the losses")
+    return tuple(x.tolist() for x in parts)
+
+
+def _anew(folder: Path) -> str:
+    return f"To start anew, delete the folder {folder}."
+
+
 def _finish(name, plan, terms, folder, device, store) -> dict:
     """Weights and model card of a run whose last state is on the disk; the same however often it is called.
     """
@@ -125,7 +154,7 @@ def _finish(name, plan, terms, folder, device, store) -> dict:
         "minutes": round(state["seconds"].item() / 60, 1), "torch": torch.__version__,
         "machine": machine if device.type == "cpu" else torch.cuda.get_device_name(device)})
     card = {"what": inspect.getdoc(RECIPES[name]),
-            "file": f"{name}-{digest[:8]}.safetensors", "sha256": digest,
+            "file": file_name(name, digest), "sha256": digest,
             "parameters": sum(p.numel() for p in model.parameters()),
             "steps": sum(p["steps"] for p in phases), "minutes": round(sum(p["minutes"] for p in phases), 1),
             "phases": phases,
@@ -145,6 +174,15 @@ def measured(plan: Recipe, model: nn.Module, store: Store, batches: int = 8) -> 
         new = plan.batches("val", device, store)
         loss = sum(plan.loss(model, next(new)).item() for _ in range(batches)) / batches
         return {"validation_loss": round(loss, 4), **plan.measure(model, store)}
+
+
+def bereft(*names: str, store: Store = SHIPPED) -> dict[str, list[str]]:
+    """The networks that were built on some of these, and on which: they would lose them if these were trained
+    anew and shipped, and `ship` will refuse that."""
+    needs = {name: tuple(card["needs"]) for name, card in store.known().items()}
+    needs |= {name: get(name).needs for name in names}
+    lost = {name: [need for need in its if need in names] for name, its in needs.items()}
+    return {name: its for name, its in lost.items() if its}
 
 
 def ship(*names: str, store: Store = SHIPPED) -> None:
