@@ -29,20 +29,23 @@ def typed(f):
     if inspect.isclass(f):
         f.__init__ = typed(f.__init__)
         return f
-    signature, hints = inspect.signature(f), {}
+    signature = inspect.signature(f)
+
+    @functools.cache
+    def looked_at():  # at the first call, when every name in the annotations exists
+        hints = typing.get_type_hints(f)
+        return {name: hints[name] for name, p in signature.parameters.items() if name in hints
+                and p.kind not in STARRED and not any(part in OTHERS for part in _either(hints[name]))}
 
     @functools.wraps(f)
     def checked(*args, **kwargs):
-        if not hints:  # at the first call, when every name in the annotations exists
-            hints.update(typing.get_type_hints(f))
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:  # too many, too few, unknown ones: Python says it well
             return f(*args, **kwargs)
-        for name, value in given.items():
-            hint, one = hints.get(name, object), signature.parameters[name].kind not in STARRED
-            if one and not any(part in OTHERS for part in _either(hint)) and not fits(value, hint):
-                raise ValueError(f"{name} must be {words(hint)}; given {kind(value)}")
+        for name, hint in looked_at().items():
+            if name in given and not fits(given[name], hint):
+                raise ValueError(f"{name} must be {words(hint)}; given {kind(given[name])}")
         return f(*args, **kwargs)
     return checked
 
@@ -56,11 +59,11 @@ WORDS = {Tensor: "a tensor of real numbers", int: "a whole number", float: "one 
 
 def fits(value, hint) -> bool:
     """Is the value what its annotation says? One that says nothing of a kind, such as object, fits all."""
+    if hint is Tensor:
+        return isinstance(value, Tensor) and not value.is_complex()
     kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
     if len(_either(hint)) > 1:
         return any(fits(value, part) for part in _either(hint))
-    if kind is Tensor:
-        return torch.is_tensor(value) and not value.is_complex()
     if kind in (int, float):
         try:
             (whole if kind is int else number)(value, -math.inf)

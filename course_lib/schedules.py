@@ -209,7 +209,6 @@ class Flow(Schedule):
         return x_t, 1000 * t
 
 
-@checks.typed
 def like(v: Tensor, x: Tensor) -> Tensor:
     """Give v (B,) or () the axes and the type of x (B, ...): each picture gets its own number."""
     return v.to(x.dtype).reshape(v.shape + (1,) * (x.ndim - v.ndim if v.ndim else 0))
