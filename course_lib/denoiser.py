@@ -100,13 +100,9 @@ class Denoiser(nn.Module):
     (Hang et al. 2023); with loss_as=predict_flow it is Li & He 2025 (arXiv 2511.13720).
     """
 
-    def __init__(self, net: nn.Module, schedule: Schedule, target: Target = predict_eps,
+    def __init__(self, net: Callable[..., Tensor], schedule: Schedule, target: Target = predict_eps,
                  loss_as: Target | None = None, floor: float = 0.0):
         super().__init__()
-        for f in (target, loss_as or target):
-            if not isinstance(schedule, Schedule) or not isinstance(f, Target):
-                raise ValueError("expected a schedule, such as Cosine(), and targets, such as predict_x0; "
-                                 f"given {schedule!r:.60} and {f!r:.60}")
         self.net, self.schedule, self.target = net, schedule, target
         self.loss_as, self.floor = loss_as or target, checks.number(floor, 0, what="floor")
         t = schedule.times(2)[:-1]  # the noisiest time, where signals vanish, and one in the middle
@@ -152,7 +148,7 @@ class Denoiser(nn.Module):
 
 def _times(t: Tensor, x: Tensor) -> Tensor:
     """One time for each sample of x (B, ...), on its device: t (B,), or () for all of them."""
-    if not torch.is_tensor(t) or t.shape not in ((), (1,), (len(x),)):
+    if t.shape not in ((), (1,), (len(x),)):
         raise ValueError(f"t must be a tensor of {len(x)} times, or of one; given {checks.kind(t)}")
     return t.expand(len(x)).to(x.device)
 
