@@ -15,9 +15,10 @@ from .data import Emoji, shift, to_float
 from .guidance import augment, drop
 from .nets.classifier import labels
 from .nets.text import Tokenizer
-from .systems.prompts import TextEncoder, encode
+from .systems.prompts import Reader, encode
 
 
+@checks.typed
 def picture_batches(emoji: Emoji, n: int, device=None, change: Callable[[Tensor], Tensor] = lambda x: x,
                     name: str = "x_0") -> Iterator[dict]:
     """{name: pictures (n, 3, S, S) in [-1, 1]}; change: what is done to each batch, such as `flip_and_shift`.
@@ -26,9 +27,11 @@ def picture_batches(emoji: Emoji, n: int, device=None, change: Callable[[Tensor]
         yield {name: change(x)}
 
 
+@checks.typed
 def enlarging_batches(emoji: Emoji, n: int, device=None, k: int = 4, most: float = 0.5) -> Iterator[dict]:
     """Pictures x_0 with what an enlarger is told: low_res, k times smaller and damaged, and the share of
     noise on each, aug_level (n,), even in 0 .. most."""
+    checks.number(most, 0, 1, "most")
     for x in emoji.batches(n, device):
         yield {"x_0": x, **damaged_copies(x, k, most)}
 
@@ -39,31 +42,37 @@ def damaged_copies(x: Tensor, k: int = 4, most: float = 0.5) -> dict[str, Tensor
     return {"low_res": augment(data.shrink(x, k), level), "aug_level": level}
 
 
+@checks.typed
 def small_batches(emoji: Emoji, n: int, device=None, k: int = 4) -> Iterator[dict]:
     """Pictures x_0 and the same ones k times smaller, low_res, undamaged."""
     for x in emoji.batches(n, device):
         yield {"x_0": x, "low_res": data.shrink(x, k)}
 
 
+@checks.typed
 def latent_batches(emoji: Emoji, z: Tensor, n: int, device=None) -> Iterator[dict]:
     """{"x_0": latents (n, ...)}; z: the latents of emoji's pictures, in their order."""
-    z = _of(emoji, z).to(device)
+    z = _of(emoji, checks.floats(z, "z")).to(device)
     for i in emoji.draws(n):
         yield {"x_0": z[i.to(z.device)]}
 
 
+@checks.typed
 def class_batches(emoji: Emoji, z: Tensor, label: Tensor, classes: int, n: int, device=None,
                   p: float = 0.1) -> Iterator[dict]:
     """Latents x_0 and the label of each, (n,): that of label (N,), in 0 .. classes - 1, or with probability p
     the number `classes`, which says nothing."""
-    z, label = _of(emoji, z).to(device), _of(emoji, label).to(device)
+    z, label = _of(emoji, checks.floats(z, "z")).to(device), _of(emoji, label).to(device)
+    checks.counts(classes=classes)
+    checks.labels(label, classes - 1)
     nothing = torch.tensor(classes, device=z.device)
     for i in emoji.draws(n):
         i = i.to(z.device)
         yield {"x_0": z[i], "label": drop(label[i], nothing, p)}
 
 
-def caption_batches(emoji: Emoji, z: Tensor, encoder: TextEncoder, n: int, device=None, p: float = 0.1,
+@checks.typed
+def caption_batches(emoji: Emoji, z: Tensor, encoder: Reader, n: int, device=None, p: float = 0.1,
                     texts: Callable[[dict], list[str]] = mostly_captions, **beside: Tensor) -> Iterator[dict]:
     """Latents x_0 (n, ...) with what the encoder gives for a text of each, such as words and mask.
 
@@ -76,6 +85,8 @@ def caption_batches(emoji: Emoji, z: Tensor, encoder: TextEncoder, n: int, devic
     every = ["", *sorted({text for row in said for text in row} - {""}, key=lambda text: (len(text), text))]
     number = {text: i for i, text in enumerate(every)}
     read = {k: v.to(device) for k, v in encode(encoder, every).items()}
+    if z.dtype != torch.uint8:
+        checks.floats(z, "z")
     z = _of(emoji, z).to(device)
     beside = {k: _of(emoji, v).to(device) for k, v in beside.items()}
     for i in emoji.draws(n):
@@ -86,6 +97,7 @@ def caption_batches(emoji: Emoji, z: Tensor, encoder: TextEncoder, n: int, devic
         yield {"x_0": x_0, **{k: v[j] for k, v in read.items()}, **{k: v[i] for k, v in beside.items()}}
 
 
+@checks.typed
 def pair_batches(emoji: Emoji, tokenizer: Tokenizer, n: int, device=None) -> Iterator[dict]:
     """Pictures x (n, 3, 64, 64), the tokens of one true text each, and match (n, n).
 
@@ -101,6 +113,7 @@ def pair_batches(emoji: Emoji, tokenizer: Tokenizer, n: int, device=None) -> Ite
         yield {"x": x, "tokens": tokens.to(x.device), "match": match.to(x.device)}
 
 
+@checks.typed
 def label_batches(emoji: Emoji, n: int, device=None) -> Iterator[dict]:
     """Pictures x (n, 3, 64, 64), the batch shifted by up to 3 pixels, and their labels category, tone, style.
     """

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import torch
 
-from . import data
+from . import checks, data
 
 TONES = "light", "medium-light", "medium", "medium-dark", "dark"  # of U+1F3FB and the four that follow
 SELECTORS = re.compile("[\ufe0e\ufe0f]")  # say: draw the character before this as text, as a picture
@@ -18,16 +18,19 @@ JOINER = "\u200d"  # makes one picture of two: woman + rocket = woman astronaut
 LETTERS = {0xE0000 + code: chr(code) for code in range(0x20, 0x7F)} | {0xE007F: ""}
 
 
+@checks.typed
 def facts(row: dict) -> set[str]:
     """What is true of a picture, by its row in the table: style, name, keywords, Chinese name."""
     return {f"style {row['style']}", f"name {row['name']}", f"chinese {row['chinese']}", *keywords(row)}
 
 
+@checks.typed
 def keywords(row: dict) -> list[str]:
     """Its English keywords; a few pictures have none."""
     return [word for word in row["keywords"].split("|") if word]
 
 
+@checks.typed
 def texts_of(row: dict) -> list[str]:
     """All texts of a picture that are true of it alone or of a few: caption, name, Chinese name, all
     keywords in one line, and the first three of them."""
@@ -36,16 +39,19 @@ def texts_of(row: dict) -> list[str]:
     return [text for text in texts if text]
 
 
+@checks.typed
 def mostly_captions(row: dict) -> list[str]:
     """The same texts, with the caption so often that half of all draws give it."""
     return [row["caption"]] * 4 + texts_of(row)[1:]
 
 
+@checks.typed
 def mostly_captions_in_english(row: dict) -> list[str]:
     """The same without the Chinese name, for an encoder that reads English only."""
     return [text for text in mostly_captions(row) if text != row["chinese"]]
 
 
+@checks.typed
 def random_text(row: dict) -> tuple[str, set[str]]:
     """A random true text of a picture, and the facts it states: the caption half of the time, else
     the name, one to three keywords, or the Chinese name. Drawn from torch's random state."""
@@ -64,6 +70,7 @@ def random_text(row: dict) -> tuple[str, set[str]]:
 
 # ---- Emoji as words --------------------------------------------------------------------------------
 
+@checks.typed
 def spell_out(text: str | list[str]) -> str | list[str]:
     """The text with the name in place of every emoji, or a list with each of its texts so.
 
@@ -72,7 +79,7 @@ def spell_out(text: str | list[str]) -> str | list[str]:
     for the encoder's `unread` to name.
     """
     if not isinstance(text, str):
-        return [spell_out(one) for one in text]
+        return [spell_out(one) for one in checks.texts(text)]
     if text.isascii():
         return text
     names, known = _names()

@@ -22,11 +22,19 @@ RESTORE = "Restore it with `git checkout -- data` or rebuild the data with `make
 SIZES, SUBSETS, SPLITS = (16, 32, 64), ("all", "faces"), ("train", "val", "held_out", "all")
 
 
+@checks.typed
 @dataclass(frozen=True)
 class Emoji:
     """pictures: uint8 (N, 3, S, S); table: one dict a picture, the columns of captions.csv."""
     pictures: Tensor
     table: list[dict]
+
+    def __post_init__(self):
+        if self.pictures.dtype != torch.uint8 or self.pictures.ndim != 4 or self.pictures.shape[1] != 3:
+            raise ValueError(f"pictures must be uint8 (N, 3, S, S), given {checks.kind(self.pictures)}")
+        if len(self.pictures) != len(self.table):
+            raise ValueError(f"each picture needs its row; given {len(self.pictures)} pictures and "
+                             f"{len(self.table)} rows")
 
     def __len__(self):
         return len(self.table)
@@ -35,6 +43,7 @@ class Emoji:
     def captions(self) -> list[str]:
         return [row["caption"] for row in self.table]
 
+    @checks.typed
     def weights(self, power: float = 0.5) -> Tensor:
         """Probability of each picture in a training batch, (N,), sums to 1.
 
@@ -47,6 +56,7 @@ class Emoji:
         w = torch.from_numpy(count[index]).double() ** (power - 1)
         return w / w.sum()
 
+    @checks.typed
     def draws(self, n: int, power: float = 0.5, generator=None) -> Iterator[Tensor]:
         """Endless batches of n row numbers, (n,), drawn with `weights`."""
         checks.whole(n, 1, what="n, the size of a batch,")
@@ -54,6 +64,7 @@ class Emoji:
         while True:
             yield torch.multinomial(weights, n, replacement=True, generator=generator).cpu()
 
+    @checks.typed
     def batches(self, n: int, device=None, power: float = 0.5, generator=None) -> Iterator[Tensor]:
         """Endless batches of n pictures, float (n, 3, S, S) in [-1, 1]. The set is moved once."""
         pictures = self.pictures.to(device)
@@ -90,6 +101,7 @@ def to_float(pictures: Tensor) -> Tensor:
     return pictures.float() / 127.5 - 1
 
 
+@checks.typed
 def to_uint8(x: Tensor) -> Tensor:
     """float -1 .. 1 (clipped) -> uint8 0 .. 255."""
     if checks.finite(x, "pictures").numel() and x.min() >= 0 and x.max() > 10:
@@ -97,10 +109,13 @@ def to_uint8(x: Tensor) -> Tensor:
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+@checks.typed
 def shrink(pictures: Tensor, k: int) -> Tensor:
     """Average k x k squares of pixels: (..., H, W) -> (..., H/k, W/k), uint8 rounded, else float. k divides H
     and W."""
     checks.whole(k, 1, what="k")
+    if pictures.ndim < 2 or not (pictures.dtype == torch.uint8 or pictures.is_floating_point()):
+        raise ValueError(f"pictures must be (..., H, W), uint8 or floats; given {checks.kind(pictures)}")
     if pictures.shape[-2] % k or pictures.shape[-1] % k:
         raise ValueError(f"k = {k} does not divide the edges of {checks.kind(pictures)} pictures")
     if k == 1:
@@ -112,20 +127,29 @@ def shrink(pictures: Tensor, k: int) -> Tensor:
     return ((total + k * k // 2) // (k * k)).to(torch.uint8)
 
 
+@checks.typed
 def shift(x: Tensor, most: int = 3) -> Tensor:
     """The batch of pictures (B, 3, H, W) in [-1, 1], shifted on white by up to `most` pixels: one shift,
     drawn at random, for all of them."""
-    checks.finite(x, "pictures")
+    _batch(x)
     checks.whole(most, 0, what="most")
     dy, dx = torch.randint(0, 2 * most + 1, (2,)).tolist()
     wide = torch.nn.functional.pad(x, (most, most, most, most), value=1.0)
     return wide[..., dy:dy + x.shape[-2], dx:dx + x.shape[-1]]
 
 
+@checks.typed
 def flip_and_shift(x: Tensor) -> Tensor:
     """The batch of pictures (B, 3, H, W) in [-1, 1], mirrored or not, and shifted by up to 4 pixels: all of
     them alike."""
-    return shift(x.flip(3) if torch.rand(()) < 0.5 else x, most=4)
+    return shift(_batch(x).flip(3) if torch.rand(()) < 0.5 else x, most=4)
+
+
+def _batch(x: Tensor) -> Tensor:
+    """x, if it is a batch of pictures (B, 3, H, W), which may be empty; else ValueError."""
+    if checks.finite(x, "pictures").ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"pictures must be (B, 3, H, W), given {checks.kind(x)}")
+    return x
 
 
 def _manifest() -> dict:

@@ -91,6 +91,7 @@ def predict_edm(s, n, sigma_data):
     return sigma_data**2 / total, n * sigma_data / total.sqrt()
 
 
+@checks.typed
 class Denoiser(nn.Module):
     """net(x, time, **cond) -> same shape as x, together with its schedule and target.
 
@@ -99,13 +100,9 @@ class Denoiser(nn.Module):
     (Hang et al. 2023); with loss_as=predict_flow it is Li & He 2025 (arXiv 2511.13720).
     """
 
-    def __init__(self, net: nn.Module, schedule: Schedule, target: Target = predict_eps,
+    def __init__(self, net: Callable[..., Tensor], schedule: Schedule, target: Target = predict_eps,
                  loss_as: Target | None = None, floor: float = 0.0):
         super().__init__()
-        for f in (target, loss_as or target):
-            if not isinstance(schedule, Schedule) or not isinstance(f, Target):
-                raise ValueError("expected a schedule, such as Cosine(), and targets, such as predict_x0; "
-                                 f"given {schedule!r:.60} and {f!r:.60}")
         self.net, self.schedule, self.target = net, schedule, target
         self.loss_as, self.floor = loss_as or target, checks.number(floor, 0, what="floor")
         t = schedule.times(2)[:-1]  # the noisiest time, where signals vanish, and one in the middle
@@ -114,10 +111,11 @@ class Denoiser(nn.Module):
                 raise ValueError(f"{f.__name__} needs {f.rule}; {type(schedule).__name__} breaks it."
                                  " Choose another target or schedule.")
 
+    @checks.typed
     def forward(self, x_t: Tensor, t: Tensor, **cond) -> Pred:
         """x_t (B, ...), t (B,) or () -> Pred(x0, eps), each (B, ...). eps of the clean picture, at noise 0,
         is NaN: nothing tells it."""
-        t = _times(t, x_t)
+        t = _times(t, checks.floats(x_t, "x_t"))
         s, n = (like(c, x_t) for c in (self.schedule.signal(t), self.schedule.noise(t)))
         skip, out = self.target(s, n, self.schedule.sigma_data)
         net = self.net(*self.schedule.net_input(x_t, t), **cond)
@@ -125,14 +123,16 @@ class Denoiser(nn.Module):
         # eps follows from x_t = s x0 + n eps; asked for eps itself, do not divide by a small n
         return Pred(x0, net if self.target is predict_eps else (x_t - s * x0) / n)
 
+    @checks.typed
     def loss(self, x_0: Tensor, t: Tensor | None = None, eps: Tensor | None = None, **cond) -> Tensor:
         """Mean squared error in network-output space, (). Draws t and eps where none are given.
 
         x_0 (B, ...): of about unit spread, as pictures in [-1, 1] are. t (B,) or (): times with noise; at 0
         there is nothing to predict."""
+        checks.floats(x_0, "x_0")
         t = self.schedule.draw_t(len(x_0), x_0.device) if t is None else self._noisy(_times(t, x_0))
         eps = torch.randn_like(x_0) if eps is None else eps
-        if eps.shape != x_0.shape:
+        if checks.floats(eps, "eps").shape != x_0.shape:
             raise ValueError(f"eps must have the shape of x_0, {tuple(x_0.shape)}, given {tuple(eps.shape)}")
         s, n = (like(c, x_0) for c in (self.schedule.signal(t), self.schedule.noise(t)))
         x0_hat = self(s * x_0 + n * eps, t, **cond).x0
@@ -148,11 +148,14 @@ class Denoiser(nn.Module):
 
 def _times(t: Tensor, x: Tensor) -> Tensor:
     """One time for each sample of x (B, ...), on its device: t (B,), or () for all of them."""
-    if not torch.is_tensor(t) or t.shape not in ((), (1,), (len(x),)):
+    if t.shape not in ((), (1,), (len(x),)):
         raise ValueError(f"t must be a tensor of {len(x)} times, or of one; given {checks.kind(t)}")
     return t.expand(len(x)).to(x.device)
 
 
+@checks.typed
 def pred(x0: Tensor, schedule: Schedule, x_t: Tensor, t: Tensor) -> Pred:
     """x0 and the eps that follows from it by x_t = s x0 + n eps."""
+    if checks.floats(x0, "x0").shape != checks.floats(x_t, "x_t").shape:
+        raise ValueError(f"x0 and x_t must have one shape; given {tuple(x0.shape)} and {tuple(x_t.shape)}")
     return Pred(x0, (x_t - like(schedule.signal(t), x_t) * x0) / like(schedule.noise(t), x_t))

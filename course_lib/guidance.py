@@ -22,6 +22,7 @@ from .rng import uniform
 from .schedules import Schedule, like
 
 
+@checks.typed
 @dataclass(frozen=True)
 class Composed:
     """A denoiser that is a formula: call(x_t, t, **cond) -> Pred, and its schedule (None where a bare
@@ -33,12 +34,14 @@ class Composed:
         return self.call(x_t, t, **cond)
 
 
-def told(denoise, **cond) -> Composed:
+@checks.typed
+def told(denoise: Callable, **cond) -> Composed:
     """The denoiser with its conditions, tensors (B, ...), filled in."""
     return Composed(_schedule(denoise), lambda x_t, t: denoise(x_t, t, **cond))
 
 
-def guide(denoise, cond: dict, null: dict, w: float | Callable[[Tensor], float],
+@checks.typed
+def guide(denoise: Callable, cond: dict, null: dict, w: float | Callable[[Tensor], float],
           rescale: float = 0.0) -> Composed:
     """Classifier-free guidance (Ho & Salimans 2022): null + w (cond - null), so w = 1 is none.
 
@@ -62,7 +65,8 @@ def guide(denoise, cond: dict, null: dict, w: float | Callable[[Tensor], float],
     return Composed(schedule, guided)
 
 
-def autoguide(denoise, weaker, w: float, **cond) -> Composed:
+@checks.typed
+def autoguide(denoise: Callable, weaker: Callable, w: float, **cond) -> Composed:
     """Guidance without a text (Karras et al. 2024, "Guiding a diffusion model with a bad version of
     itself"): weaker + w (denoise - weaker), so w = 1 is none.
 
@@ -81,17 +85,20 @@ def autoguide(denoise, weaker, w: float, **cond) -> Composed:
     return Composed(schedule, guided)
 
 
+@checks.typed
 def interval(w: float, low: float, high: float) -> Callable[[Tensor], float]:
     """Guidance only at times low <= t <= high (Kynkäänniemi et al. 2024): early it takes variety away,
     late it changes nothing. The times are the schedule's, 0 .. 1000 for Cosine; t is one for the whole batch.
     """
     checks.number(w, -torch.inf, what="w, the guidance scale,")
+    checks.numbers(low=low, high=high)
     if not low <= high:
         raise ValueError(f"an interval needs low <= high, given {low} and {high}")
     return lambda t: w if low <= t <= high else 1.0
 
 
-def clip_x0(denoise, limit: float = 1.0) -> Composed:
+@checks.typed
+def clip_x0(denoise: Callable, limit: float = 1.0) -> Composed:
     """Keep x0_hat within [-limit, limit], the range of pictures, and let eps follow (Ho et al.'s code
     does so). Needed where a noise prediction is divided by a signal near 0."""
     checks.number(limit, 0, what="limit")
@@ -102,6 +109,7 @@ def clip_x0(denoise, limit: float = 1.0) -> Composed:
     return Composed(schedule, clipped)
 
 
+@checks.typed
 def same_schedule(one: Schedule, other: Schedule) -> None:
     """Raise ValueError unless both mean the same by a time: equal signals and noises, for data of equal
     spread. Which times are visited when sampling may differ."""
@@ -137,12 +145,14 @@ def _rescaled(mixed, with_text, schedule, x_t, t, share):
     return pred(mixed.x0 * (1 + share * (ratio - 1)), schedule, x_t, t)
 
 
-def drop(cond: Tensor, null: Tensor, p: float, generator=None) -> Tensor:
+@checks.typed
+def drop(cond: Tensor, null: Tensor, p: float, generator: torch.Generator | None = None) -> Tensor:
     """Replace whole samples of cond (B, ...) by null (...) with probability p, each on its own."""
     keep = uniform((len(cond),), generator, cond.device) >= checks.number(p, 0, 1, "p")
     return torch.where(keep.reshape(-1, *[1] * (cond.ndim - 1)), cond, null)
 
 
+@checks.typed
 def augment(low_res: Tensor, level: Tensor) -> Tensor:
     """Noise on the condition: small pictures (B, ...) with a share `level` (B,) in 0 .. 1 of noise.
 

@@ -12,7 +12,6 @@ A set of pictures enters as features (N, d): which ones, how many and how the pi
 to the result. `random_features` needs no training; notebook 06 has better ones.
 """
 import math
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,14 +20,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import checks
-from .rng import place
+from .rng import of_seed, place
 
 
+@checks.typed
 def random_features(x: Tensor, width: int = 64, seed: int = 0) -> Tensor:
     """Pictures (N, 3, S, S) in [-1, 1] -> (N, 32 width): two fixed random convolutions, averaged
     over a 4 x 4 grid. Untrained, and yet sensitive to edges and colours (Saxe et al. 2011)."""
     checks.pictures(x)
-    g = torch.Generator().manual_seed(seed)
+    checks.counts(width=width)
+    g = of_seed(seed)
     for c_in, c_out in ((3, width), (width, 2 * width)):
         w = torch.randn(c_out, c_in, 3, 3, generator=g) / (9 * c_in) ** 0.5
         x = F.relu(F.conv2d(x, w.to(x), padding=1, stride=2))
@@ -37,11 +38,13 @@ def random_features(x: Tensor, width: int = 64, seed: int = 0) -> Tensor:
 
 # ---- Kullback-Leibler divergence, in nats -------------------------------------------------------
 
+@checks.typed
 def kl_gaussian(m1: Tensor, S1: Tensor, m2: Tensor, S2: Tensor) -> float:
     """KL(N(m1, S1) || N(m2, S2)); m (d,), S (d, d) positive definite. Computed in float64.
 
     1/2 [tr(S2^-1 S1) + (m2 - m1)^T S2^-1 (m2 - m1) - d + ln(det S2 / det S1)]
     """
+    _gaussians(m1, S1, m2, S2)
     m1, S1, m2, S2 = (v.double() for v in (m1, S1, m2, S2))
     L1, L2 = torch.linalg.cholesky(S1), torch.linalg.cholesky(S2)
     trace = torch.linalg.solve_triangular(L2, L1, upper=False).square().sum()
@@ -50,12 +53,14 @@ def kl_gaussian(m1: Tensor, S1: Tensor, m2: Tensor, S2: Tensor) -> float:
     return (0.5 * (trace + shift - len(m1) + logdet)).item()
 
 
+@checks.typed
 def kl_samples(log_p: Callable, log_q: Callable, x: Tensor) -> tuple[float, float]:
     """KL(p || q) from samples x (N, ...) of p: (mean of ln p - ln q, its standard error)."""
     difference = log_p(x) - log_q(x)
     return difference.mean().item(), (difference.std() / len(difference) ** 0.5).item()
 
 
+@checks.typed
 def kl_histogram(p: Tensor, q: Tensor) -> float:
     """KL of two histograms of counts or shares, (bins,) each; infinite where q is empty and p is not."""
     if p.shape != q.shape or not all(h.min() >= 0 and 0 < h.sum() < torch.inf for h in (p, q)):
@@ -66,6 +71,7 @@ def kl_histogram(p: Tensor, q: Tensor) -> float:
     return (p[used] * (p[used] / q[used]).log()).sum().item()
 
 
+@checks.typed
 def psnr(x: Tensor, y: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of each picture x against y, both (B, 3, H, W) in [-1, 1], clipped to
     what can be shown: (B,). 10 lg(2^2 / mean squared error); infinite for equals."""
@@ -76,6 +82,7 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
 
 # ---- Two sets of samples ------------------------------------------------------------------------
 
+@checks.typed
 def energy_distance(x: Tensor, y: Tensor) -> float:
     """2 E|x - y| - E|x - x'| - E|y - y'|, zero only for equal distributions.
 
@@ -86,11 +93,13 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
     return (2 * torch.cdist(x, y).mean() - within(x) - within(y)).item()
 
 
+@checks.typed
 def gaussian(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (d,) and covariance (d, d; divided by N - 1) of features (N, d), in float64."""
     return x.double().mean(0), torch.cov(x.double().T).reshape(x.shape[1], x.shape[1])
 
 
+@checks.typed
 def frechet_gaussians(m1: Tensor, S1: Tensor, m2: Tensor, S2: Tensor) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2): the squared 2-Wasserstein distance of two Gaussians.
 
@@ -104,6 +113,7 @@ def frechet_gaussians(m1: Tensor, S1: Tensor, m2: Tensor, S2: Tensor) -> float:
     return ((m1 - m2).square().sum() + S1.trace() + S2.trace() - 2 * roots.sum()).item()
 
 
+@checks.typed
 def frechet(real: Tensor, fake: Tensor) -> float:
     """Frechet distance of features (N, d) and (M, d), FID if they are Inception-v3's.
 
@@ -113,11 +123,12 @@ def frechet(real: Tensor, fake: Tensor) -> float:
     check(real, fake)
     few = min(len(real), len(fake))
     if few <= real.shape[1]:
-        warnings.warn(f"{few} samples in {real.shape[1]} dimensions: the covariance is singular and the "
-                      "distance far too large. Draw more samples, or use kid.", stacklevel=2)
+        checks.warn(f"{few} samples in {real.shape[1]} dimensions: the covariance is singular and the "
+                    "distance far too large. Draw more samples, or use kid.")
     return frechet_gaussians(*gaussian(real), *gaussian(fake))
 
 
+@checks.typed
 def mmd(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor], unbiased: bool = True) -> float:
     """Squared maximum mean discrepancy of x (N, d), y (M, d): E k(x, x') + E k(y, y') - 2 E k(x, y).
 
@@ -131,6 +142,7 @@ def mmd(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor], unbias
     return (within(x) + within(y) - 2 * kernel(x, y).mean()).item()
 
 
+@checks.typed
 def kid(real: Tensor, fake: Tensor, subsets: int = 50, subset_size: int | None = None,
         generator: torch.Generator | None = None) -> tuple[float, float]:
     """Kernel distance of features (N, d), (M, d): unbiased mmd with the kernel (x.y / d + 1)^3.
@@ -139,9 +151,10 @@ def kid(real: Tensor, fake: Tensor, subsets: int = 50, subset_size: int | None =
     subsets overlap, so it is a little too small. With one subset there is no error: nan.
     """
     check(real, fake)
-    n = min(len(real), len(fake)) // (1 if subsets == 1 else 2) if subset_size is None else subset_size
-    if not 2 <= n <= min(len(real), len(fake)):
-        raise ValueError(f"subset_size {n}, but the sets have {len(real)} and {len(fake)} samples")
+    checks.counts(subsets=subsets)
+    most = min(len(real), len(fake))
+    n = most // (1 if subsets == 1 else 2) if subset_size is None else subset_size
+    checks.whole(n, 2, most, f"subset_size, of sets of {len(real)} and {len(fake)} samples,")
     kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3
     order = lambda m: torch.randperm(m, device=place(None, generator), generator=generator)
     draw = lambda z: z[order(len(z))[:n].to(z.device)].double()
@@ -149,24 +162,30 @@ def kid(real: Tensor, fake: Tensor, subsets: int = 50, subset_size: int | None =
     return values.mean().item(), (values.std() / subsets**0.5).item() if subsets > 1 else math.nan
 
 
+@checks.typed
 def cmmd(real: Tensor, fake: Tensor, sigma: float = 10.0, unbiased: bool = False) -> float:
     """CMMD: 1,000 times mmd of normalised CLIP features with a Gaussian kernel, exp(-|x - y|^2 / 2 sigma^2).
 
     Jayasumana et al. 2024 use the biased estimator; the unbiased one averages 0 for equal sets.
     """
+    check(real, fake)
+    if checks.number(sigma, 0, what="sigma") == 0:
+        raise ValueError("sigma must be above 0")
     normal = lambda z: F.normalize(z.double(), dim=1)
     kernel = lambda a, b: torch.exp(-torch.cdist(a, b) ** 2 / (2 * sigma**2))
     return 1000 * mmd(normal(real), normal(fake), kernel, unbiased)
 
 
+@checks.typed
 def clip_score(pictures: Tensor, texts: Tensor) -> Tensor:
     """Agreement of pictures and texts, pair by pair, (N,), in 0 .. 100: 100 max(cosine, 0).
 
     pictures, texts: features (N, d) of one CLIP model, normalised or not (Hessel et al. 2021 have the
     factor 2.5 instead of 100).
     """
-    if pictures.shape != texts.shape:
-        raise ValueError(f"expected a text for every picture: {tuple(pictures.shape)}, {tuple(texts.shape)}")
+    if pictures.ndim != 2 or pictures.shape != texts.shape:
+        raise ValueError("expected a text for every picture, features (N, d) of both; given "
+                         f"{checks.kind(pictures)} and {checks.kind(texts)}")
     return 100 * F.cosine_similarity(pictures, texts).clamp(min=0)
 
 
@@ -178,6 +197,7 @@ class Overlap(NamedTuple):
     coverage: float
 
 
+@checks.typed
 def precision_recall(real: Tensor, fake: Tensor, k: int = 5) -> Overlap:
     """How much two sets of features (N, d), (M, d) share. A ball around each point reaches to its k-th
     neighbour in its own set; what lies in a ball of the other set is like that set.
@@ -202,8 +222,8 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 5) -> Overlap:
 
 def check(x: Tensor, y: Tensor) -> None:
     """Raise ValueError unless x (N, d) and y (M, d) are two sets of finite features, N, M >= 2."""
-    if not torch.is_tensor(x) or not torch.is_tensor(y):
-        raise ValueError(f"expected tensors of features, given {checks.kind(x)} and {checks.kind(y)}")
+    if not all(torch.is_tensor(z) and z.is_floating_point() for z in (x, y)):
+        raise ValueError(f"expected tensors of features, floats; given {checks.kind(x)} and {checks.kind(y)}")
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise ValueError(f"expected features (N, d) and (M, d) with N, M >= 2, got {tuple(x.shape)} and "
                          f"{tuple(y.shape)}")
@@ -211,3 +231,13 @@ def check(x: Tensor, y: Tensor) -> None:
         if not z.isfinite().all():
             raise ValueError(f"{(~z.isfinite()).any(1).sum()} of {len(z)} samples have features that are "
                              "not finite: look at the pictures that they come from")
+
+
+def _gaussians(m1: Tensor, S1: Tensor, m2: Tensor, S2: Tensor) -> None:
+    """Raise ValueError unless these are means (d,) and covariances (d, d) of two Gaussians."""
+    if m1.ndim != 1 or m2.shape != m1.shape or {S1.shape, S2.shape} != {(len(m1), len(m1))}:
+        raise ValueError("expected means (d,) and covariances (d, d): m1, S1, m2, S2; given "
+                         f"{', '.join(checks.kind(v) for v in (m1, S1, m2, S2))}")
+    for S in (S1, S2):
+        if not torch.allclose(S, S.T, rtol=1e-3, atol=1e-6):
+            raise ValueError("a covariance must be symmetric and finite")

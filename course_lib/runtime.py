@@ -41,8 +41,8 @@ def threads(n: int | None = None) -> int:
 
     most = _torchs_threads()
     if n is not None:
-        if n < 1:
-            raise ValueError(f"threads(n) needs n >= 1, given {n}")
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"threads(n) needs a whole number n >= 1, given {n!r}")
         torch.set_num_threads(n)
         return n
     if os.environ.get("OMP_NUM_THREADS"):
@@ -105,6 +105,8 @@ def seed(n: int) -> None:
     import numpy as np
     import torch
 
+    if not isinstance(n, int) or not 0 <= n < 2**32:
+        raise ValueError(f"seed(n) needs a whole number n in 0 .. 2^32 - 1, given {n!r}")
     random.seed(n)
     np.random.seed(n)  # noqa: NPY002 (libraries still draw from it)
     torch.manual_seed(n)

@@ -36,6 +36,7 @@ class State(NamedTuple):
 Step = Callable[[Callable, Schedule, State, Tensor], State]
 
 
+@checks.typed
 @torch.no_grad()
 def sample(denoise: Callable, schedule: Schedule, x: Tensor, steps: int,
            step: Step | None = None) -> Iterator[State]:
@@ -58,6 +59,7 @@ def sample(denoise: Callable, schedule: Schedule, x: Tensor, steps: int,
         yield state
 
 
+@checks.typed
 def draw(denoise: Callable, schedule: Schedule, x: Tensor, steps: int, step: Step | None = None) -> Tensor:
     """The end of the chain that `sample` walks, (B, ...), like x: nothing on the way is kept."""
     for state in sample(denoise, schedule, x, steps, step):
@@ -65,6 +67,7 @@ def draw(denoise: Callable, schedule: Schedule, x: Tensor, steps: int, step: Ste
     return x
 
 
+@checks.typed
 def ddpm(variance: str = "posterior", generator: torch.Generator | None = None) -> Step:
     """Ancestral sampling. variance: "posterior" (btilde_t) or "beta" (Ho's sigma_t^2 = beta_t).
 
@@ -87,6 +90,7 @@ def ddpm(variance: str = "posterior", generator: torch.Generator | None = None) 
     return step
 
 
+@checks.typed
 def ddim(eta: float = 0.0, generator: torch.Generator | None = None) -> Step:
     """Deterministic for eta = 0; eta = 1 is ddpm with the posterior variance."""
     checks.number(eta, 0, 1, "eta")

@@ -52,15 +52,18 @@ class Schedule:
         """lambda_t = ln(signal / noise), half the log of the signal-to-noise ratio."""
         return torch.log(self.signal(t) / self.noise(t))
 
+    @checks.typed
     def add_noise(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """The forward process in one step: x_0, eps (B, ...) and t (B,) -> x_t (B, ...). x_0 has about unit
         spread: pictures are in [-1, 1]."""
         checks.finite(x_0, "x_0")
+        checks.finite(eps, "eps")
         if eps.shape != x_0.shape or self.check(t).shape not in ((len(x_0),), ()):
             raise ValueError(f"x_0 and eps must have one shape (B, ...), and t the shape (B,); given "
                              f"{tuple(x_0.shape)}, {tuple(eps.shape)} and {tuple(t.shape)}")
         return like(self.signal(t), x_0) * x_0 + like(self.noise(t), x_0) * eps
 
+    @checks.typed
     def start(self, shape: tuple[int, ...], generator=None, device=None) -> Tensor:
         """Where sampling starts: noise N(0, noise(t_max)^2 I) of this shape, (B, ...)."""
         level = self.noise(self.times(1)[0]).item()
@@ -68,7 +71,7 @@ class Schedule:
 
     def check(self, t: Tensor) -> Tensor:
         """t, if it is a tensor of times in 0 .. t_max; else ValueError."""
-        if not torch.is_tensor(t) or t.dtype in (torch.bool, torch.uint8):
+        if not torch.is_tensor(t) or t.is_complex() or t.dtype in (torch.bool, torch.uint8):
             raise ValueError(f"times are tensors, such as torch.tensor(5); given {checks.kind(t)}")
         if not checks.capturing() and not ((t >= 0) & (t <= self.t_max)).all():  # also refuses NaN
             raise ValueError(f"times of {type(self).__name__} lie in 0 (clean) .. {self.t_max:g} (noise); "
@@ -76,6 +79,7 @@ class Schedule:
         return t
 
 
+@checks.typed
 class DDPM(Schedule):
     """The discrete chain of Ho et al. 2020: t = 1 .. T, and t = 0 is the clean picture.
 
@@ -125,12 +129,14 @@ class DDPM(Schedule):
         return torch.linspace(self.T, 0, steps + 1, device=device).round().long()
 
 
+@checks.typed
 def Cosine(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> DDPM:
     """The cosine schedule (Nichol & Dhariwal 2021, eq. 17) is DDPM with other betas."""
     f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2) ** 2
     return DDPM(T, beta=(1 - f[1:] / f[:-1]).clamp(max=max_beta))
 
 
+@checks.typed
 class EDM(Schedule):
     """Karras et al. 2022: the picture is never shrunk, t is the noise level sigma itself.
 
@@ -138,11 +144,13 @@ class EDM(Schedule):
     sampling spaces sigma^(1/rho) evenly between sigma_max and sigma_min (their eq. 5), then 0.
     """
 
-    def __init__(self, sigma_min=0.002, sigma_max=80.0, rho=7.0, sigma_data=0.5, mean=-1.2, std=1.2):
-        if not (0 < sigma_min < sigma_max < math.inf and math.isfinite(mean)
-                and all(0 < v < math.inf for v in (rho, sigma_data, std))):
-            raise ValueError("EDM needs 0 < sigma_min < sigma_max, rho, sigma_data, std above 0, a finite "
-                             f"mean; given {sigma_min}, {sigma_max}, {rho}, {sigma_data}, {std}, {mean}")
+    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0,
+                 sigma_data: float = 0.5, mean: float = -1.2, std: float = 1.2):
+        checks.numbers(sigma_min=sigma_min, sigma_max=sigma_max, rho=rho, sigma_data=sigma_data, mean=mean,
+                       std=std)
+        if not 0 < sigma_min < sigma_max or min(rho, sigma_data, std) <= 0:
+            raise ValueError("EDM needs 0 < sigma_min < sigma_max, and rho, sigma_data, std above 0; given "
+                             f"{sigma_min}, {sigma_max}, {rho}, {sigma_data}, {std}")
         self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
         self.sigma_data, self.mean, self.std = sigma_data, mean, std
         self.t_max = math.inf  # a training time may lie beyond sigma_max
@@ -168,6 +176,7 @@ class EDM(Schedule):
         return like(scale, x_t) * x_t, 250 * torch.log(t)  # ln(sigma) / 4, in thousandths
 
 
+@checks.typed
 class Flow(Schedule):
     """The straight path x_t = (1 - t) x_0 + t eps of flow matching, t in [0, 1].
 
@@ -177,9 +186,9 @@ class Flow(Schedule):
     t_max = 1.0
 
     def __init__(self, mean: float = 0.0, std: float = 1.0, shift: float = 1.0):
-        if not (0 < std < math.inf and 0 < shift < math.inf and math.isfinite(mean)):
-            raise ValueError("Flow needs std and shift above 0, and a finite mean; given "
-                             f"{std}, {shift}, {mean}")
+        checks.numbers(mean=mean, std=std, shift=shift)
+        if min(std, shift) <= 0:
+            raise ValueError(f"Flow needs std and shift above 0; given {std} and {shift}")
         self.mean, self.std, self.shift = mean, std, shift
 
     def signal(self, t):

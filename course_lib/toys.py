@@ -1,4 +1,6 @@
 """2-D toys: clouds of points, and mixtures of Gaussians whose exact denoiser is a formula."""
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -6,8 +8,10 @@ from . import checks
 from .denoiser import Pred
 from .guidance import Composed
 from .rng import normal, place, uniform, whole
+from .schedules import Schedule
 
 
+@checks.typed
 def toy2d(name: str, n: int, generator: torch.Generator | None = None) -> Tensor:
     """n points (n, 2) of about unit size: "moons", "spiral", "ring" or "checkerboard"."""
     checks.choice(name, ("moons", "spiral", "ring", "checkerboard"), "toy")
@@ -30,6 +34,7 @@ def toy2d(name: str, n: int, generator: torch.Generator | None = None) -> Tensor
     return corner + uniform((n, 2), generator, "cpu") / 2
 
 
+@checks.typed
 class GaussianMixture:
     """A mixture of K round Gaussians in d dimensions whose noisy density is known at all times.
 
@@ -37,17 +42,21 @@ class GaussianMixture:
     means s mu_k and variances s^2 std_k^2 + n^2: so score and best denoiser are exact formulas.
     """
 
-    def __init__(self, weights, means, std):
-        self.means = torch.as_tensor(means)
+    def __init__(self, weights: Sequence[float], means: Sequence, std: float | Sequence[float]):
+        means = torch.as_tensor(means)
+        self.means = means if means.is_floating_point() else means.float()
         self.weights = torch.as_tensor(weights).to(self.means) / sum(weights)
         self.std = torch.as_tensor(std).to(self.means).expand(len(self.weights))
         fits = self.means.ndim == 2 and self.means.shape[:1] == self.weights.shape
-        if not fits or not all(v.isfinite().all() and v.min() >= 0 for v in (self.weights, self.std)):
+        if not fits or not all(
+                v.isfinite().all() and v.min() >= 0 for v in (self.weights, self.std, self.means.abs())):
             raise ValueError("expected K weights of at least 0, K means (K, d), and std of at least 0; given "
                              f"{tuple(self.weights.shape)}, {tuple(self.means.shape)}, {self.std.tolist()}")
 
+    @checks.typed
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n points (n, d)."""
+        checks.counts(n=n)
         here = self.means.device
         weights = self.weights.to(place(here, generator))
         k = torch.multinomial(weights, n, replacement=True, generator=generator).to(here)
@@ -56,24 +65,30 @@ class GaussianMixture:
 
     def _parts(self, x, s, n):
         """Log density of each component at x (N, d), times its weight: (N, K); and variances (K,)."""
+        if checks.floats(x, "points").ndim != 2 or x.shape[1] != self.means.shape[1]:
+            raise ValueError(f"points must be (N, {self.means.shape[1]}), given {checks.kind(x)}")
         var = s**2 * self.std**2 + n**2
         gap = ((x[:, None] - s * self.means) ** 2).sum(-1)
         return self.weights.log() - 0.5 * gap / var - 0.5 * x.shape[1] * torch.log(2 * torch.pi * var), var
 
-    def log_prob(self, x: Tensor, s=1.0, n=0.0) -> Tensor:
+    @checks.typed
+    def log_prob(self, x: Tensor, s: float | Tensor = 1.0, n: float | Tensor = 0.0) -> Tensor:
         """ln p of x_t = s x_0 + n eps at x (N, d), (N,)."""
         return self._parts(x, s, n)[0].logsumexp(1)
 
-    def score(self, x: Tensor, s=1.0, n=0.0) -> Tensor:
+    @checks.typed
+    def score(self, x: Tensor, s: float | Tensor = 1.0, n: float | Tensor = 0.0) -> Tensor:
         """Gradient of log_prob, (N, d): where the density rises."""
         log_p, var = self._parts(x, s, n)
         pull = (s * self.means - x[:, None]) / var[:, None]  # (N, K, d)
         return (log_p.softmax(1)[..., None] * pull).sum(1)
 
-    def denoiser(self, schedule):
+    @checks.typed
+    def denoiser(self, schedule: Schedule):
         """(x_t, t) -> Pred with the exact E[x_0 given x_t] = (x_t + n^2 score) / s (Tweedie) and
         E[eps given x_t] = -n score. t: one time for the whole batch. At s = 0, x0 is the mean."""
         def denoise(x, t):
+            checks.floats(x, "points")
             s, n = (c.to(x).flatten()[0] for c in (schedule.signal(t), schedule.noise(t)))
             log_p, var = self._parts(x, s, n)
             w = log_p.softmax(1)  # which component did x come from?

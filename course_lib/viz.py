@@ -27,16 +27,21 @@ def style() -> None:
     plt.rcParams.update(STYLE)
 
 
+@checks.typed
 def picture(x: Tensor) -> np.ndarray:
     """One picture (3, H, W), float in [-1, 1] (clipped) or uint8 -> (H, W, 3) for imshow."""
+    if x.ndim != 3 or x.shape[0] != 3:
+        raise ValueError(f"a picture is (3, H, W), given {checks.kind(x)}")
     if x.dtype != torch.uint8:
         x = data.to_uint8(x.detach() if x.dtype != torch.float16 else x.detach().float())
     return x.permute(1, 2, 0).cpu().numpy()
 
 
+@checks.typed
 def tile(x: Tensor, columns: int, gap: int = 1) -> np.ndarray:
     """Pictures (N, 3, H, W) -> one (rows * (H + gap), columns * (W + gap), 3) sheet on white."""
-    checks.whole(columns, 1, what="columns")
+    checks.counts(columns=columns)
+    checks.whole(gap, 0, what="gap")
     n, _, h, w = _pictures(x).shape
     rows = -(-n // columns)
     sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
@@ -46,9 +51,12 @@ def tile(x: Tensor, columns: int, gap: int = 1) -> np.ndarray:
     return sheet
 
 
+@checks.typed
 def grid(x: Tensor, columns: int = 12, title: str = "", width: float = 12.0):
     """A sheet of pictures (N, 3, H, W) in rows of `columns`; width in inches."""
-    sheet = tile(x, min(columns, len(x)))
+    checks.counts(columns=columns)
+    sheet = tile(x, min(columns, len(_pictures(x))))
+    _inches(width)
     used = width * min(columns, len(x)) / columns
     fig, ax = plt.subplots(figsize=(used, used * sheet.shape[0] / sheet.shape[1] + 0.35 * bool(title)))
     _bare(ax, sheet)
@@ -56,9 +64,13 @@ def grid(x: Tensor, columns: int = 12, title: str = "", width: float = 12.0):
     return fig
 
 
+@checks.typed
 def strip(rows: dict[str, Tensor], columns: Sequence[str] = (), title: str = "", width: float = 12.0):
     """Labelled rows of pictures: {label: (N, 3, H, W)}, with a label over each column."""
-    n = max(len(_pictures(x)) for x in rows.values())
+    _inches(width)
+    n = max((len(_pictures(x)) for x in rows.values()), default=0)
+    if not n or len(columns) > n:
+        raise ValueError(f"there are {len(columns)} labels of columns for {n} columns, in {len(rows)} rows")
     first = next(iter(rows.values()))
     ratio = first.shape[-2] / first.shape[-1]
     margin = 0.105 * max(len(label) for label in rows) + 0.1  # inches for the labels on the left
@@ -79,10 +91,18 @@ def strip(rows: dict[str, Tensor], columns: Sequence[str] = (), title: str = "",
     return fig
 
 
+@checks.typed
 def film(states: Sequence[Tensor], frames: int = 10, title: str = "", width: float = 12.0,
          labels: Sequence[str] = ()):
     """The same pictures at evenly spaced moments: states is a list of (N, 3, H, W); time runs right."""
-    states = list(states)
+    states = [_pictures(x) for x in states]
+    if len({x.shape for x in states}) != 1:
+        raise ValueError("states must be at least one, all of one shape; given the shapes "
+                         f"{', '.join(str(tuple(x.shape)) for x in states) or 'of none'}")
+    if labels and len(labels) != len(states):
+        raise ValueError(f"there are {len(labels)} labels for {len(states)} states: give each one")
+    checks.counts(frames=frames)
+    _inches(width)
     pick = np.linspace(0, len(states) - 1, min(frames, len(states))).round().astype(int)
     n = len(states[0])
     x = torch.stack([states[i] for i in pick], 1).flatten(0, 1)
@@ -97,7 +117,8 @@ def film(states: Sequence[Tensor], frames: int = 10, title: str = "", width: flo
     return fig
 
 
-def curves(x, lines: dict[str, object], xlabel: str, ylabel: str, title: str = "", ax=None,
+@checks.typed
+def curves(x, lines: dict, xlabel: str, ylabel: str, title: str = "", ax=None,
            logx: bool = False, logy: bool = False, bands: dict[str, object] | None = None):
     """Labelled lines over a common x; bands: {label: half-width} is drawn as error bars."""
     if unknown := set(bands or {}) - set(lines):
@@ -105,14 +126,18 @@ def curves(x, lines: dict[str, object], xlabel: str, ylabel: str, title: str = "
                          f"{', '.join(map(str, lines))}")
     if ax is None:
         _, ax = plt.subplots(figsize=(8, 4))
+    x = _numbers(x, None, "x")
     styles = ["-", "--", "-.", ":"]
     for k, (label, y) in enumerate(lines.items()):
-        y, half = np.asarray(y), None if bands is None else bands.get(label)
+        y, half = _numbers(y, len(x), f"the line {label!r}"), None if bands is None else bands.get(label)
         look = {"label": label, "color": COLOURS[k % 7], "linestyle": styles[k // 7 % 4]}
         if half is None:
             ax.plot(x, y, **look)
         else:
-            ax.errorbar(x, y, yerr=np.asarray(half), capsize=4, marker="o", **look)
+            half = _numbers(half, len(x), f"the band of {label!r}")
+            if (half < 0).any():
+                raise ValueError(f"the band of {label!r} has negative half-widths, down to {half.min():g}")
+            ax.errorbar(x, y, yerr=half, capsize=4, marker="o", **look)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_title(title, loc="left")
     if logx:
@@ -124,10 +149,14 @@ def curves(x, lines: dict[str, object], xlabel: str, ylabel: str, title: str = "
     return ax.figure
 
 
+@checks.typed
 def cloud(x: Tensor, ax=None, colour=None, title: str = "", limit: float = 3.0, size: float = 4.0, **look):
     """A scatter plot of 2-D points (N, 2) with equal axes from -limit to limit."""
-    if not torch.is_tensor(x) or x.ndim != 2 or x.shape[1] != 2:
+    if x.ndim != 2 or x.shape[1] != 2:
         raise ValueError(f"expected points (N, 2), given {checks.kind(x)}")
+    checks.number(limit, 0, what="limit")
+    checks.number(size, 0, what="size")
+    x = x.detach().cpu()
     if ax is None:
         _, ax = plt.subplots(figsize=(4, 4))
     ax.scatter(x[:, 0], x[:, 1], s=size, c=COLOURS[0] if colour is None else colour, linewidths=0, **look)
@@ -136,6 +165,7 @@ def cloud(x: Tensor, ax=None, colour=None, title: str = "", limit: float = 3.0, 
     return ax.figure
 
 
+@checks.typed
 def explore(draw: Callable[..., object], values: Sequence, name: str = "t", show: int = 5):
     """A slider over `values`: draw(value) returns a picture (3, H, W) or an (H, W, 3) array.
 
@@ -144,6 +174,7 @@ def explore(draw: Callable[..., object], values: Sequence, name: str = "t", show
     """
     from IPython.display import display
 
+    checks.counts(values=len(values), show=show)
     pick = np.linspace(0, len(values) - 1, min(show, len(values))).round().astype(int)
     _, axes = plt.subplots(1, len(pick), figsize=(12, 12 / len(pick) + 0.4), squeeze=False)
     for ax, i in zip(axes[0], pick, strict=True):
@@ -153,10 +184,12 @@ def explore(draw: Callable[..., object], values: Sequence, name: str = "t", show
     display(slider(draw, values, name))
 
 
+@checks.typed
 def slider(draw: Callable[..., object], values: Sequence, name: str = "t"):
     """The live half of `explore`: an ipywidgets box with a slider above a PNG picture."""
     import ipywidgets as widgets
 
+    checks.counts(values=len(values))
     image = widgets.Image(format="png", width=320, value=_png(_array(draw(values[0]))))
     handle = widgets.SelectionSlider(options=list(values), description=name, continuous_update=True,
                                      layout=widgets.Layout(width="420px"))
@@ -168,6 +201,7 @@ def slider(draw: Callable[..., object], values: Sequence, name: str = "t"):
     return widgets.VBox([handle, image])
 
 
+@checks.typed
 def playground(draw: Callable[..., object], prompt: str, w: Sequence[float], steps: Sequence[int]):
     """A text box, a negative text, sliders for w and steps, a seed and a button, above the picture.
 
@@ -178,6 +212,7 @@ def playground(draw: Callable[..., object], prompt: str, w: Sequence[float], ste
 
     import ipywidgets as widgets
 
+    checks.counts(w=len(w), steps=len(steps))
     wide = widgets.Layout(width="520px")
     controls = [widgets.Text(prompt, description="prompt", layout=wide),
                 widgets.Text("", description="negative", placeholder="what to stay away from", layout=wide),
@@ -207,6 +242,27 @@ def _pictures(x: Tensor) -> Tensor:
     if not torch.is_tensor(x) or x.ndim != 4 or x.shape[1] != 3 or not len(x):
         raise ValueError(f"expected pictures (N, 3, H, W), N at least 1; given {checks.kind(x)}")
     return x
+
+
+def _inches(width: float) -> None:
+    if checks.number(width, 0, what="width") < 1:
+        raise ValueError(f"width is in inches, at least 1; given {width}")
+
+
+def _numbers(values, n: int | None, what: str) -> np.ndarray:
+    """The values as floats (n,): of a list, array or tensor of real numbers, or of a list of tensors ()."""
+    try:
+        if torch.is_tensor(values):
+            values = values.detach().cpu().numpy() if values.dtype != torch.bfloat16 else values.tolist()
+        elif not isinstance(values, np.ndarray):
+            values = [v.item() if torch.is_tensor(v) else v for v in values]
+        found = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):  # no list, or a ragged one, or a tensor of several numbers
+        found = np.empty(0, object)
+    if found.dtype.kind not in "biuf" or found.ndim != 1 or (n is not None and len(found) != n):
+        wanted = "numbers" if n is None else f"{n} numbers, one for each x"
+        raise ValueError(f"{what} must be {wanted}; given {checks.kind(values)}")
+    return found.astype(float)
 
 
 def _array(x) -> np.ndarray:

@@ -2,12 +2,15 @@
 import math
 import types
 import warnings
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import torch
 
 from course_lib import checks
+from course_lib.nets import autoencoder
+from course_lib.nets.autoencoder import Codec
 
 
 @pytest.mark.parametrize(("value", "low", "high"), [
@@ -66,7 +69,7 @@ def test_finite_tensors_pass_unchanged():
 
 @pytest.mark.parametrize(("x", "named"), [
     (torch.tensor([1, 2]), r"z must be a tensor of floats, given int64 \(2,\)"),
-    (np.zeros(2), "z must be a tensor of floats, given array"),
+    (np.zeros(2), r"z must be a tensor of floats, given numpy float64 \(2,\)"),
     (None, "z must be a tensor of floats, given None"),
     (torch.tensor([1.0, math.nan, math.inf, -math.inf]), "z holds 3 numbers that are NaN or infinite")])
 def test_what_is_not_finite_is_named(x, named):
@@ -116,6 +119,7 @@ def test_what_is_no_list_of_texts_is_named(texts, named):
 
 def test_kinds_are_short():
     assert checks.kind(torch.zeros(2, 3, dtype=torch.int64)) == "int64 (2, 3)"
+    assert checks.kind(np.zeros((2, 3), np.float32)) == "numpy float32 (2, 3)"
     assert checks.kind([1, 2]) == "[1, 2]" and len(checks.kind("x" * 500)) == 60
 
 
@@ -149,3 +153,50 @@ def test_nothing_is_looked_at_while_a_graph_is_recorded(monkeypatch):
     assert checks.finite(x, "x") is x and checks.pictures(x, 64) is x
     with pytest.raises(ValueError, match=r"must be \(B, 3, 64, 64\)"):
         checks.pictures(x[0], 64)
+
+
+# ---- Arguments against their annotations ------------------------------------------------------------
+
+@checks.typed
+def door(x: torch.Tensor, f: Callable[[int], int] | None = None, names: Sequence[str] = (), *rest: str,
+         codec: Codec | None = None, anything=None, row: dict[str, torch.Tensor] | None = None, n: int = 1):
+    """What is typed."""
+    return x
+
+
+@pytest.mark.parametrize(("more", "named"), [
+    ({"f": 3}, "f must be a function or None; given 3"),
+    ({"names": "ab"}, "names must be a list, each of it a text; given 'ab'"),
+    ({"names": ["a", 1]}, r"names must be a list, each of it a text; given \['a', 1\]"),
+    ({"codec": object}, "codec must be something that has decode, encode or None; given <class"),
+    ({"codec": autoencoder.Pixels}, "codec must be something that has decode, encode or None"),
+    ({"row": {"a": 1}}, "row must be a dict, each value a tensor of real numbers or None"),
+    ({"row": {1: torch.ones(1)}}, "row must be a dict")])
+def test_an_argument_of_another_kind_is_named(more, named):
+    with pytest.raises(ValueError, match=named):
+        door(torch.ones(1), **more)
+
+
+@pytest.mark.parametrize("x", [np.ones(2), [1.0], None, torch.ones(1, dtype=torch.complex64)])
+def test_what_is_no_tensor_of_real_numbers_is_named(x):
+    with pytest.raises(ValueError, match=r"^x must be a tensor of real numbers; given "):
+        door(x)
+
+
+def test_what_fits_its_annotation_passes():
+    """Numbers, starred arguments and what has no annotation are not looked at."""
+    x, codec = torch.ones(2), autoencoder.Pixels()
+    assert door(x, int, ["a"], 5, codec=codec, anything=3, row={"a": x}, n="one") is x
+    assert door(x, None, ("a", "b")) is x and door.__doc__ == "What is typed."
+    with pytest.raises(TypeError, match=r"door\(\) missing 1 required positional argument: 'x'"):
+        door()
+
+
+def test_a_typed_class_looks_at_its_constructor():
+    @checks.typed
+    class Thing:
+        def __init__(self, x: torch.Tensor):
+            self.x = x
+    assert Thing(torch.ones(1)).x == 1
+    with pytest.raises(ValueError, match="x must be a tensor"):
+        Thing(1)

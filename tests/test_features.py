@@ -64,7 +64,7 @@ def test_an_extractor_resizes_with_its_filter():
     (torch.zeros(0, 3, 64, 64), r"given float32 \(0, 3, 64, 64\)"),
     (100 * pictures(2, 64), "to_float on 0 .. 255"),
     (torch.full((1, 3, 64, 64), torch.nan), "12288 numbers that are NaN or infinite"),
-    (torch.zeros(2, 3, 64, 64).numpy(), "given array")])
+    (torch.zeros(2, 3, 64, 64).numpy(), "given numpy float32")])
 def test_bad_pictures_are_named(bad, named):
     with pytest.raises(ValueError, match=named):
         Extractor("pixels", lambda x: x)(bad)

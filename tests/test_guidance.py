@@ -330,7 +330,7 @@ def test_a_wrong_rescale_is_named(rescale):
 
 @pytest.mark.parametrize(("low", "high"), [(600, 200), (0, float("nan"))])
 def test_an_interval_that_is_none_is_named(low, high):
-    with pytest.raises(ValueError, match="an interval needs low <= high, given"):
+    with pytest.raises(ValueError, match=r"an interval needs low <= high, given|high must be one number"):
         interval(3.0, low, high)
 
 

@@ -236,7 +236,7 @@ def test_kid_is_unbiased_and_its_error_is_honest():
                       generator=torch.Generator().manual_seed(0))
     assert mean > 10 * error > 0
     assert math.isnan(kid(normal(20, 4), normal(20, 4, seed=1), subsets=1)[1])
-    with pytest.raises(ValueError, match="subset_size 99"):
+    with pytest.raises(ValueError, match=r"subset_size, .* given 99"):
         kid(normal(20, 4), normal(20, 4), subset_size=99)
 
 

@@ -123,12 +123,15 @@ def test_links_lead_somewhere(path):
 # ---- Twins and sketches --------------------------------------------------------------------------
 
 class Bare(ast.NodeTransformer):
-    """Removes what a twin may differ in: docstrings and type annotations (comments are gone)."""
+    """Removes what a twin may differ in: docstrings, type annotations and the decorator that holds arguments
+    against them (comments are gone)."""
 
     def generic_visit(self, node):
         super().generic_visit(node)
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
+        if hasattr(node, "decorator_list"):
+            node.decorator_list = [d for d in node.decorator_list if ast.unparse(d) != "checks.typed"]
         if hasattr(node, "returns"):
             node.returns = None
         return node

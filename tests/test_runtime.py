@@ -60,7 +60,7 @@ def test_the_learner_overrules(machine, capsys, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert runtime.threads() == 4, "a number that was set outside stands"
     assert capsys.readouterr().err == ""
-    with pytest.raises(ValueError, match="needs n >= 1, given 0"):
+    with pytest.raises(ValueError, match="needs a whole number n >= 1, given 0"):
         runtime.threads(0)
 
 

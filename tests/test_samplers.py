@@ -335,7 +335,7 @@ def test_a_denoiser_of_another_schedule_is_refused_by_name():
 @pytest.mark.parametrize(("x", "named"), [
     (torch.full((2, 2), torch.nan), "x, the start, holds 4 numbers that are NaN or infinite"),
     (torch.zeros(2, 2, dtype=torch.uint8), "x, the start, must be a tensor of floats, given uint8"),
-    (None, "x, the start, must be a tensor of floats, given None")])
+    (None, "x must be a tensor of real numbers; given None")])
 def test_a_wrong_start_is_named(x, named):
     with pytest.raises(ValueError, match=named):
         samplers.draw(of(DDPM(100)), DDPM(100), x, 5)

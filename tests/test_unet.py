@@ -137,7 +137,7 @@ def test_a_condition_of_another_kind_is_named(built, told, named):
 
 @pytest.mark.parametrize(("x", "t", "named"), [
     (torch.zeros(2, 3, 7, 8), T, r"H and W multiples of 2; given \(2, 3, 7, 8\)"),
-    (torch.zeros(3, 8, 8), T, r"x must be \(B, C, H, W\), .*given \(3, 8, 8\)"),
+    (torch.zeros(3, 8, 8), T, r"x must be \(B, 3, H, W\), .*given \(3, 8, 8\)"),
     (picture(), torch.tensor([1, 2, 3]), r"t must be 2 times, one a picture; given \(3,\)"),
     (picture(), torch.tensor(5), r"t must be 2 times, one a picture; given \(\)")])
 def test_pictures_and_times_of_another_shape_are_named(x, t, named):

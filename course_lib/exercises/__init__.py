@@ -19,6 +19,7 @@ import pkgutil
 import textwrap
 from collections.abc import Callable
 
+from .. import checks
 from .reading import outcome
 from .sandbox import TimeUp, guarded, judging, remember, within
 from .task import BLANK, Exercise, normal, problem
@@ -26,6 +27,7 @@ from .task import BLANK, Exercise, normal, problem
 __all__ = ["Exercise", "catalogue", "exercise", "find", "hint", "normal", "outcome", "problem", "say"]
 
 
+@checks.typed
 def exercise(name: str, seconds: float = 10) -> Callable[[Callable], Callable]:
     """Decorator: judge the learner's function, print the verdict, return it or the reference.
 
@@ -33,6 +35,7 @@ def exercise(name: str, seconds: float = 10) -> Callable[[Callable], Callable]:
     use it: tensors, of the same type. Judging takes at most so many seconds and leaves the kernel as it was.
     """
     ex = find(name)
+    checks.number(seconds, 0, what="seconds")
 
     def check(f):
         given = ex.reference
@@ -63,14 +66,15 @@ def verdict(ex: Exercise, diagnosis: str | None) -> str:
     return f"✗ {ex.name}: {diagnosis} (Until this is right, the reference is used.)"
 
 
+@checks.typed
 def hint(name: str, n: int = 1) -> None:
     """Print hint n = 1, 2, ... of an exercise; the last one almost gives the answer."""
     hints = find(name).hints
-    if not 1 <= n <= len(hints):
-        raise ValueError(f"{name} has the hints 1 to {len(hints)}, there is no hint {n}")
+    checks.whole(n, 1, len(hints), f"n, the number of a hint for {name},")
     say(f"Hint {n} of {len(hints)} for {name}: {hints[n - 1]}")
 
 
+@checks.typed
 def find(name: str) -> Exercise:
     """The exercise of that name, such as "forward.q_sample"."""
     if name not in catalogue():

@@ -10,6 +10,7 @@ about unit variance, and back. Diffusion runs on z and never sees which codec ma
 | VQAutoencoder | 8 x 8 tokens | van den Oord et al. 2017; rounded as in Mentzer et al. 2023 (FSQ) |
 """
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -77,11 +78,13 @@ def decoder(c_in: int, fine: int = 64, coarse: int = 128) -> nn.Module:
         nn.GroupNorm(8, fine), nn.SiLU(), nn.Conv2d(fine, 48, 3, padding=1), nn.PixelShuffle(4)))
 
 
+@checks.typed
 def kl_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, e^logvar) || N(0, I)) of each sample in nats: (B, ...) -> (B,), summed over the rest."""
     return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1)
 
 
+@checks.typed
 class KLAutoencoder(nn.Module):
     """An auto-encoder whose latent is a little Gaussian cloud for every picture.
 
@@ -96,19 +99,22 @@ class KLAutoencoder(nn.Module):
 
     def __init__(self, channels: int = 8, beta: float = 0.004, fine: int = 64, coarse: int = 128):
         super().__init__()
-        checks.whole(channels, 1, what="channels")
+        checks.counts(channels=channels)
+        checks.channels(fine=fine, coarse=coarse)
         self.channels, self.beta = channels, checks.number(beta, 0, what="beta")
         self.encoder = encoder(2 * channels, fine, coarse)
         self.decoder = decoder(channels, fine, coarse)
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("var", torch.ones(channels, 1, 1))
 
+    @checks.typed
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures -> mean and log variance of their clouds, each (B, channels, 8, 8), unscaled."""
         checks.pictures(x, SIZE)
         mu, logvar = self.encoder(x).chunk(2, dim=1)
         return mu, logvar.clamp(-20, 10)
 
+    @checks.typed
     def loss(self, x: Tensor) -> Tensor:
         """The loss above, (). In training mode it also follows the latents' mean and variance."""
         mu, logvar = self.posterior(x)
@@ -122,6 +128,7 @@ class KLAutoencoder(nn.Module):
         """Pictures (B, 3, 64, 64) -> scaled latents (B, channels, 8, 8): the clouds' means."""
         return (self.posterior(x)[0] - self.mean) / self.var.sqrt()
 
+    @checks.typed
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents (B, channels, 8, 8) -> pictures (B, 3, 64, 64), not clipped."""
         check_latents(z, self.channels)
@@ -134,6 +141,7 @@ class KLAutoencoder(nn.Module):
         self.var.lerp_(var[0] + (mean[0] - self.mean) ** 2, 0.01)
 
 
+@checks.typed
 class VQAutoencoder(nn.Module):
     """An auto-encoder whose latent is a grid of 8 x 8 cells with `codes` tokens each, of 7 * 5 * 5 * 5 = 875.
 
@@ -147,6 +155,7 @@ class VQAutoencoder(nn.Module):
 
     def __init__(self, fine: int = 64, coarse: int = 128, codes: int = 1):
         super().__init__()
+        checks.channels(fine=fine, coarse=coarse)
         self.codes = checks.whole(codes, 1, what="codes")
         self.channels = codes * len(self.levels)
         self.encoder = encoder(self.channels, fine, coarse)
@@ -159,6 +168,7 @@ class VQAutoencoder(nn.Module):
         """How many different tokens there are."""
         return math.prod(self.levels)
 
+    @checks.typed
     def loss(self, x: Tensor) -> Tensor:
         """Mean of ln(squared error of each picture that comes back), (): times -10 / ln 10 it is the mean
         PSNR but for a constant, the very figure that we report. An error of 0 would give -inf."""
@@ -169,24 +179,28 @@ class VQAutoencoder(nn.Module):
         checks.pictures(x, SIZE)
         return self.quantize(torch.tanh(self.encoder(x)))
 
+    @checks.typed
     def quantize(self, z: Tensor) -> Tensor:
         """Any latents (B, 4 codes, 8, 8) -> the nearest quantised ones; the gradient is that of the identity.
         """
         nearest = (z.clamp(-1, 1) * self.reach).round() / self.reach
         return z + (nearest - z).detach()
 
+    @checks.typed
     def decode(self, z: Tensor) -> Tensor:
         """Quantised latents (B, 4 codes, 8, 8) -> pictures (B, 3, 64, 64), not clipped."""
         check_latents(z, self.channels)
         return self.decoder(z)
 
+    @checks.typed
     def encode_tokens(self, x: Tensor, search: int = 0) -> Tensor:
         """Pictures (B, 3, 64, 64) -> tokens (B, 8, 8 codes), int64 in 0 .. codebook_size - 1.
 
         search: so many steps of `optimize_latents` look for better tokens than the encoder's; whoever decodes
         them need not know.
         """
-        z = optimize_latents(self, x, search, quantize=self.quantize) if search else self.encode(x)
+        searching = checks.whole(search, 0, what="search") > 0
+        z = optimize_latents(self, x, search, quantize=self.quantize) if searching else self.encode(x)
         digits = ((z + 1) * self.reach).round().long()  # each 0 .. level - 1
         digits = rearrange(digits, "b (k d) h w -> d b h (w k)", k=self.codes)
         ids = torch.zeros_like(digits[0])
@@ -194,13 +208,15 @@ class VQAutoencoder(nn.Module):
             ids = ids * n + digit
         return ids
 
+    @checks.typed
     def decode_tokens(self, ids: Tensor) -> Tensor:
         """Tokens (B, 8, 8 codes) -> pictures (B, 3, 64, 64), not clipped."""
-        expected = (LATENT, LATENT * self.codes)
-        if ids.shape[1:] != expected or ids.dtype != torch.long or not (
+        edges = (LATENT, LATENT * self.codes)
+        if ids.shape[1:] != edges or not ids.numel() or ids.dtype != torch.long or not (
                 (ids >= 0) & (ids < self.codebook_size)).all():
-            raise ValueError(f"tokens are whole numbers (B, {expected[0]}, {expected[1]}) in 0 .. "
-                             f"{self.codebook_size - 1}, given {checks.kind(ids)} {ids.min()} .. {ids.max()}")
+            raise ValueError(f"tokens are whole numbers (B, {edges[0]}, {edges[1]}) in 0 .. "
+                             f"{self.codebook_size - 1}, given {checks.kind(ids)}"
+                             f"{f' {ids.min()} .. {ids.max()}' if ids.numel() else ''}")
         digits = []
         for n in reversed(self.levels):
             digits.append(ids % n)
@@ -209,9 +225,10 @@ class VQAutoencoder(nn.Module):
         return self.decode(digits / self.reach - 1)
 
 
+@checks.typed
 @torch.inference_mode(False)  # it needs gradients, wherever it is called
 def optimize_latents(codec: Codec, x: Tensor, steps: int = 50, lr: float = 0.05,
-                     quantize=lambda z: z) -> Tensor:
+                     quantize: Callable[[Tensor], Tensor] = lambda z: z) -> Tensor:
     """Latents of pictures x that decode to something nearer to x than `codec.encode(x)` does.
 
     An encoder guesses the latent in one pass. Here Adam moves that guess down the gradient of the
@@ -220,6 +237,8 @@ def optimize_latents(codec: Codec, x: Tensor, steps: int = 50, lr: float = 0.05,
     Returns the best latents on the way, never worse than the guess. What is gained is called the
     amortisation gap (Cremer et al. 2018; Kim et al. 2018 train with such steps).
     """
+    checks.whole(steps, 0, what="steps")
+    checks.number(lr, 0, what="lr")
     x = x.clone()  # one that was made in inference mode cannot take part in a gradient
     best = codec.encode(x).detach()
     z, least = best.clone().requires_grad_(), torch.full((len(x), 1, 1, 1), math.inf, device=x.device)

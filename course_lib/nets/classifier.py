@@ -19,11 +19,13 @@ LABELS = {
 }
 
 
+@checks.typed
 class Classifier(nn.Module):
     """Three answers from one tower; the loss is the sum of their cross-entropies."""
 
     def __init__(self, width: int = 64):
         super().__init__()
+        checks.channels(width=width)
         self.tower = picture_tower(width)
         self.heads = nn.ModuleDict({name: nn.Linear(4 * width, len(v)) for name, v in LABELS.items()})
 
@@ -37,11 +39,18 @@ class Classifier(nn.Module):
         h = self.features(x)
         return {name: head(h).log_softmax(1) for name, head in self.heads.items()}
 
+    @checks.typed
     def loss(self, x: Tensor, **truth: Tensor) -> Tensor:
         """Sum of the three cross-entropies for pictures x and the `labels` of their rows, (B,) each; ()."""
+        if truth.keys() != LABELS.keys():
+            raise ValueError(f"the loss needs the labels {', '.join(LABELS)}; given {', '.join(truth)}")
+        for name, label in truth.items():
+            if len(checks.labels(label, len(LABELS[name]) - 1, name)) != len(x):
+                raise ValueError(f"there are {len(label)} labels of {name} for {len(x)} pictures")
         return sum(F.nll_loss(log_p, truth[name]) for name, log_p in self(x).items())
 
 
+@checks.typed
 def labels(table: list[dict]) -> dict[str, Tensor]:
     """The rows' labels as numbers, (N,) each."""
     return {name: torch.tensor([v.index(row[name]) for row in table]) for name, v in LABELS.items()}

@@ -18,6 +18,7 @@ from .layers import picture_tower
 from .text import TextTransformer, Tokenizer, Tokens
 
 
+@checks.typed
 class CLIP(nn.Module):
     """Two towers and a temperature. tokenizer: gives the vocabulary; dim: of the common space.
 
@@ -26,6 +27,8 @@ class CLIP(nn.Module):
 
     def __init__(self, tokenizer: Tokenizer, dim: int = 128, width: int = 64):
         super().__init__()
+        checks.channels(width=width)
+        checks.counts(dim=dim)
         self.tokenizer = tokenizer
         self.tower = picture_tower(width)
         self.text = TextTransformer(len(tokenizer), length=tokenizer.length)
@@ -48,17 +51,22 @@ class CLIP(nn.Module):
         tokens = self.tokenizer(spell_out(checks.texts(texts))).to(self.log_scale.device)
         return {"words": self.text(tokens)[0], "mask": tokens.mask}
 
+    @checks.typed
     def unread(self, text: str) -> list[str]:
         """What is lost of a text: words never seen in training or too far back, signs like € and +."""
         return self.tokenizer.unread(spell_out(text))
 
+    @checks.typed
     def loss(self, x: Tensor, tokens: Tokens, match: Tensor) -> Tensor:
         """The loss above, (): pictures x (B, 3, 64, 64), their texts, and which text is true of which
         picture, (B, B)."""
+        if match.shape != (len(x), len(x)):
+            raise ValueError(f"match must be ({len(x)}, {len(x)}), given {checks.kind(match)}")
         scale = self.log_scale.exp().clamp(max=100)
         return clip_loss(self.pictures(x), self.texts(tokens), scale, match)
 
 
+@checks.typed
 def clip_loss(pictures: Tensor, texts: Tensor, scale: Tensor | float, match: Tensor | None = None) -> Tensor:
     """Symmetric contrastive loss of unit vectors (B, d), (B, d), in nats; chance is ln B.
 

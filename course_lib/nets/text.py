@@ -37,11 +37,13 @@ class Tokens(NamedTuple):
         return Tokens(self.ids.to(device), self.mask.to(device))
 
 
+@checks.typed
 def words(text: str) -> list[str]:
     """Lower-case words without Latin accents; every Chinese character is a word of its own."""
     return re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", plain(text))
 
 
+@checks.typed
 def signs(text: str) -> list[str]:
     """The characters that are in no word and are not mere punctuation: € + #, an emoji."""
     return [sign for sign in plain(text) if not (sign.isalnum() or sign.isspace() or sign in STOPS)
@@ -54,6 +56,7 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFC", re.sub("(?<=[a-z])[\u0300-\u036f]+", "", text))
 
 
+@checks.typed
 class Tokenizer:
     """Words <-> numbers, with the vocabulary of the texts that it is built from.
 
@@ -62,7 +65,7 @@ class Tokenizer:
 
     def __init__(self, texts: Iterable[str], length: int = 16, least: int = 1):
         texts = checks.texts(texts if isinstance(texts, str) else list(texts))
-        checks.whole(length, 1, what="length")
+        checks.counts(length=length, least=least)
         counts = Counter(word for text in texts for word in words(text))
         self.vocabulary = ["", "[unknown]", "[start]", *sorted(w for w, n in counts.items() if n >= least)]
         self.number = {word: i for i, word in enumerate(self.vocabulary) if i > START}
@@ -71,10 +74,12 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self.vocabulary)
 
+    @checks.typed
     def unknown(self, text: str) -> list[str]:
         """The words of text that have no number, then its `signs`."""
         return [word for word in words(text) if word not in self.number] + signs(text)
 
+    @checks.typed
     def unread(self, text: str) -> list[str]:
         """What an encoder never gets to see of text: words unknown or beyond `length`, then `signs`."""
         lost = [word for i, word in enumerate(words(text)) if word not in self.number or i + 1 >= self.length]
@@ -91,6 +96,7 @@ class Tokenizer:
         return Tokens(ids, ids != PAD)
 
 
+@checks.typed
 class TextTransformer(nn.Module):
     """tokens -> (sequence (B, length, width), pooled (B, width)); a small transformer from scratch.
 
@@ -99,10 +105,12 @@ class TextTransformer(nn.Module):
 
     def __init__(self, vocabulary: int, width: int = 128, depth: int = 2, length: int = 16):
         super().__init__()
+        checks.counts(vocabulary=vocabulary, width=width, length=length)
         self.embed = nn.Embedding(vocabulary, width, padding_idx=PAD)
         self.places = positions(length, width) if depth else None
         self.body = Transformer(width, depth)
 
+    @checks.typed
     def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         x = self.embed(tokens.ids)
         if self.places is not None:
@@ -111,6 +119,7 @@ class TextTransformer(nn.Module):
         return x, masked_mean(x, tokens.mask)
 
 
+@checks.typed
 class MiniLM(nn.Module):
     """all-MiniLM-L6-v2, frozen (Wang et al. 2020; trained as a sentence encoder: Reimers & Gurevych 2019).
 

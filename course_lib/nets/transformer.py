@@ -30,6 +30,7 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+@checks.typed
 class Transformer(nn.Module):
     """Tokens (B, N, width) -> (B, N, width), normalised at the end.
 
@@ -39,11 +40,17 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int = 4, causal: bool = False):
         super().__init__()
+        checks.counts(width=width, heads=heads)
+        if checks.whole(depth, 0, what="depth") and width % heads:
+            raise ValueError(f"width must be a multiple of heads, given {width} and {heads}")
         self.blocks = nn.ModuleList(Block(width, heads, causal) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
+    @checks.typed
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None and (mask.dtype != torch.bool or not (checks.capturing() or mask.any(1).all())):
+        checks.floats(x, "x")
+        if mask is not None and (mask.shape != x.shape[:2] or mask.dtype != torch.bool or not (
+                checks.capturing() or mask.any(1).all())):
             raise ValueError("the mask must be True on tokens, with a True in every row (a softmax over "
                              f"padding alone is NaN); given {checks.kind(mask)}")
         for block in self.blocks:

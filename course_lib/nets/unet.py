@@ -7,7 +7,7 @@ patch x patch pixels into channels first (space-to-depth): 4 or 16 times fewer p
 What the network is told beside picture and time enters by one of three ports: a vector for the picture as
 a whole (`vectors`), a sequence of words (`words`), or channels laid beside the picture (`cond_ch`).
 """
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -19,12 +19,14 @@ from .layers import Attention, Down, ResBlock, TextBlock, TimeEmbed, Up, zero
 from .transformer import masked_mean
 
 
+@checks.typed
 class UNet(nn.Module):
     """net(x, t): x (B, channels, H, W), t (B,) in 0 .. 1000 -> (B, channels, H, W).
 
     widths: channels at each resolution, from fine to coarse. blocks: ResBlocks per resolution.
     patch: edge of the square of pixels that is folded into channels. H and W must be multiples
-    of patch * 2^(len(widths) - 1). An untrained network predicts 0.
+    of patch * 2^(len(widths) - 1). An untrained network predicts 0. It computes in float32, or under
+    `torch.autocast` in less; `.half()` would break it, since times are embedded in float32.
 
     vectors: name -> maker. maker(dim) builds a module that turns the condition of that name, (B, ...), into a
     vector (B, dim), which joins the time embedding: `ClassEmbed` for labels, `LevelEmbed` for levels of
@@ -34,16 +36,21 @@ class UNet(nn.Module):
     words and False for padding. Their mean joins the time embedding: what the picture is about. After every
     ResBlock each position looks at the words themselves: which word concerns it (Rombach et al. 2022).
 
-    cond_ch > 0: it also sees a small picture low_res (B, cond_ch, H / patch, W / patch), laid beside the
-    folded x (Ho et al. 2022, cascaded diffusion).
+    cond_ch > 0: it also sees a small picture low_res (B, cond_ch, H / patch, W / patch) in [-1, 1], laid
+    beside the folded x (Ho et al. 2022, cascaded diffusion).
 
     What it was built to be told must be given, but for a label, whose absence says nothing; and nothing else.
     """
 
-    def __init__(self, widths=(32, 64), blocks: int = 1, patch: int = 1, channels: int = 3, *,
-                 vectors: Mapping[str, Callable[[int], nn.Module]] | None = None, words: int = 0,
+    def __init__(self, widths: Sequence[int] = (32, 64), blocks: int = 1, patch: int = 1, channels: int = 3,
+                 *, vectors: Mapping[str, Callable[[int], nn.Module]] | None = None, words: int = 0,
                  cond_ch: int = 0):
         super().__init__()
+        checks.channels(**{f"widths[{i}]": width for i, width in enumerate(widths)})
+        checks.counts(resolutions=len(widths), blocks=blocks, patch=patch, channels=channels)
+        checks.whole(words, 0, what="words")
+        checks.whole(cond_ch, 0, what="cond_ch")
+        self.channels = channels
         self.patch, self.multiple = patch, patch * 2 ** (len(widths) - 1)
         self.cond_ch, self.words = cond_ch, words
         c, here, dim = channels * patch**2, widths[0], 4 * widths[0]
@@ -69,6 +76,7 @@ class UNet(nn.Module):
                 self.up.append(Up(here, here))
         self.last = nn.Sequential(nn.GroupNorm(8, here), nn.SiLU(), zero(nn.Conv2d(here, c, 3, padding=1)))
 
+    @checks.typed
     def forward(self, x: Tensor, t: Tensor, *, words: Tensor | None = None, mask: Tensor | None = None,
                 low_res: Tensor | None = None, **vectors: Tensor) -> Tensor:
         self._check(x, t, words=words, mask=mask, low_res=low_res, **vectors)
@@ -96,8 +104,9 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.last(x), self.patch)
 
     def _check(self, x, t, **cond):
-        if x.ndim != 4 or x.shape[-2] % self.multiple or x.shape[-1] % self.multiple:
-            raise ValueError(f"x must be (B, C, H, W), H and W multiples of "
+        checks.floats(x, "x")
+        if x.ndim != 4 or x.shape[1] != self.channels or any(edge % self.multiple for edge in x.shape[2:]):
+            raise ValueError(f"x must be (B, {self.channels}, H, W), H and W multiples of "
                              f"{self.multiple}; given {tuple(x.shape)}")
         if t.shape != (len(x),):
             raise ValueError(f"t must be {len(x)} times, one a picture; given {tuple(t.shape)}")
@@ -129,7 +138,7 @@ def check_words(words: Tensor, mask: Tensor, n: int, width: int) -> None:
     if not torch.is_tensor(words) or not torch.is_tensor(mask):
         raise ValueError("words and mask must be tensors, "
                          f"given {checks.kind(words)} and {checks.kind(mask)}")
-    if words.ndim != 3 or (len(words), words.shape[2]) != (n, width):
+    if checks.floats(words, "words").ndim != 3 or (len(words), words.shape[2]) != (n, width):
         raise ValueError(f"words must be ({n}, L, {width}), one vector a word; given {tuple(words.shape)}")
     if mask.dtype != torch.bool or mask.shape != words.shape[:2] or not (
             checks.capturing() or mask.any(1).all()):
@@ -139,6 +148,7 @@ def check_words(words: Tensor, mask: Tensor, n: int, width: int) -> None:
 
 # ---- Makers of vectors: what `UNet(vectors=...)` takes ---------------------------------------------
 
+@checks.typed
 class ClassEmbed(nn.Module):
     """Labels (B,) in 0 .. classes - 1 -> vectors (B, dim); the label `classes` says nothing, and starts at 0.
 
@@ -147,6 +157,7 @@ class ClassEmbed(nn.Module):
 
     def __init__(self, dim: int, classes: int, width: int = 64):
         super().__init__()
+        checks.counts(dim=dim, classes=classes, width=width)
         self.classes = classes
         self.table, self.out = nn.Embedding(classes + 1, width), zero(nn.Linear(width, dim))
         self.register_buffer("share", torch.full((classes,), 1 / classes))
@@ -155,33 +166,40 @@ class ClassEmbed(nn.Module):
         """The labels (n,) of pictures of which nothing is said."""
         return torch.full((n,), self.classes, device=device)
 
+    @checks.typed
     def forward(self, label: Tensor) -> Tensor:
-        if label.ndim != 1 or label.dtype != torch.long or not (
-                checks.capturing() or ((label >= 0) & (label <= self.classes)).all()):
-            raise ValueError(f"label must be whole numbers (B,) in 0 .. {self.classes} (no class), given "
-                             f"{checks.kind(label)}: {label.tolist()[:8] if label.ndim == 1 else '...'}")
-        return self.out(self.table(label))
+        return self.out(self.table(checks.labels(label, self.classes, note=" (no class)")))
 
 
 class LevelEmbed(TimeEmbed):
     """Levels (B,) in 0 .. 1 -> vectors (B, dim): waves of many lengths, as for the time."""
 
+    @checks.typed
     def forward(self, level: Tensor) -> Tensor:
-        if level.ndim != 1 or not (checks.capturing() or ((level >= 0) & (level <= 1)).all()):
+        if checks.floats(level, "a level").ndim != 1 or not (
+                checks.capturing() or ((level >= 0) & (level <= 1)).all()):
             raise ValueError(f"a level must be numbers (B,) in 0 .. 1, given {checks.kind(level)}")
         return super().forward(1000 * level)
 
 
+@checks.typed
 class VectorEmbed(nn.Linear):
     """Vectors (B, width) -> vectors (B, dim): a linear map that starts at 0."""
 
     def __init__(self, dim: int, width: int):
+        checks.counts(dim=dim, width=width)
         super().__init__(width, dim)
         zero(self)
+
+    def forward(self, vector: Tensor) -> Tensor:
+        if checks.floats(vector, "a vector").ndim != 2 or vector.shape[1] != self.in_features:
+            raise ValueError(f"vectors must be (B, {self.in_features}), given {checks.kind(vector)}")
+        return super().forward(vector)
 
 
 # ---- Networks made of a network --------------------------------------------------------------------
 
+@checks.typed
 class Blind(nn.Module):
     """A network that is told t = 0, whatever the time."""
 
@@ -193,6 +211,7 @@ class Blind(nn.Module):
         return self.net(x, torch.zeros_like(t))
 
 
+@checks.typed
 class Regression(nn.Module):
     """Small pictures (B, 3, 16, 16) -> the mean of all 64 px pictures that they can come from.
 
@@ -203,12 +222,14 @@ class Regression(nn.Module):
         super().__init__()
         self.net = net
 
+    @checks.typed
     def forward(self, low_res: Tensor) -> Tensor:
         b, c, h, w = checks.pictures(low_res, what="low_res").shape
         zeros = low_res.new_zeros(b)
         return self.net(low_res.new_zeros(b, c, h * self.net.patch, w * self.net.patch), zeros,
                         low_res=low_res, aug_level=zeros)
 
+    @checks.typed
     def loss(self, x_0: Tensor, low_res: Tensor) -> Tensor:
         """Mean squared error of the guess for low_res (B, 3, 16, 16) against x_0 (B, 3, 64, 64), ()."""
-        return ((self(low_res) - x_0) ** 2).mean()
+        return ((self(low_res) - checks.pictures(x_0, what="x_0")) ** 2).mean()

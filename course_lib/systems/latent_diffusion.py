@@ -4,6 +4,7 @@ and a decoder makes the latent a picture.
 The denoiser may have learned classes: then a class is drawn first, as often as it occurs, and a picture of it
 next; p(z) = sum over c of p(c) p(z | c) is still a sample of everything.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,12 @@ from .. import checks
 from ..denoiser import Denoiser
 from ..guidance import autoguide, told
 from ..nets.autoencoder import LATENT, Decoder
-from ..rng import normal
+from ..rng import normal, of_seed
 from ..samplers import Step, dpmpp_2m, draw
-from .prompts import System, generator, seeded
+from .prompts import System, seeded
 
 
+@checks.typed
 @dataclass
 class LatentDiffusion(System):
     """Noise -> pictures. share (K,): how often each class is to be drawn, or None. weaker: a weaker denoiser
@@ -28,16 +30,23 @@ class LatentDiffusion(System):
     weaker: Denoiser | None = None
     shape: tuple[int, ...] = (8, LATENT, LATENT)  # of a latent
 
+    @checks.typed
+    def __post_init__(self):
+        if self.share is not None:
+            checks.weights(self.share, self.share.numel(), "share")
+
     def labels(self, n: int, seed: int = 0) -> Tensor | None:
         """n classes, drawn by their shares, (n,); the same for the same seed. None where there are none."""
         if self.share is None:
             return None
-        g = generator(seed)
+        g = of_seed(seed)
         normal((checks.whole(n, 1, what="n"), *self.shape), g)  # the start comes first
         return torch.multinomial(self.share.cpu().float(), n, replacement=True, generator=g).to(self.device)
 
-    def guided(self, label: Tensor | None = None, w: float = 1.0):
+    @checks.typed
+    def guided(self, label: Tensor | Sequence[int] | None = None, w: float = 1.0):
         """The denoiser told the label (B,), led away from `weaker` with scale w; w = 1 is none."""
+        checks.number(w, -torch.inf, what="w, the guidance scale,")
         cond = {} if label is None else {"label": torch.as_tensor(label, device=self.device)}
         if w == 1:
             return told(self.denoiser, **cond)
@@ -46,9 +55,10 @@ class LatentDiffusion(System):
                              'recipes.load("ldm64_weak").denoiser)')
         return autoguide(self.denoiser, self.weaker, w, **cond)
 
+    @checks.typed
     @torch.no_grad()
-    def generate(self, n: int, steps: int = 20, w: float = 1.0, seed: int = 0, *, label: Tensor | None = None,
-                 step: Step | None = None) -> Tensor:
+    def generate(self, n: int, steps: int = 20, w: float = 1.0, seed: int = 0, *,
+                 label: Tensor | Sequence[int] | None = None, step: Step | None = None) -> Tensor:
         """n pictures (n, 3, H, W) in [-1, 1], here 64 x 64.
 
         label: classes (n,), drawn by their shares if not given. step: the sampler's rule, DPM-Solver++ unless

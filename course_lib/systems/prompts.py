@@ -10,27 +10,35 @@ from torch import Tensor, nn
 
 from .. import checks
 from ..captions import spell_out
+from ..rng import of_seed
 
 
-class TextEncoder(Protocol):
-    """What a system needs to know about a text encoder."""
+class Reader(Protocol):
+    """What training needs to know about a text encoder."""
 
     def encode(self, texts: list[str]) -> dict[str, Tensor]:
         """Texts -> what a network is told of them, by name: "words", one vector a word (B, L, width), and
         "mask", True where there is a word (B, L). The empty text has at least one."""
 
+
+class TextEncoder(Reader, Protocol):
+    """What a system needs to know about a text encoder."""
+
     def unread(self, text: str) -> list[str]:
         """What of the text is lost on the encoder: unknown to it, or too far back."""
 
 
+@checks.typed
 @torch.no_grad()
-def encode(encoder: TextEncoder, texts: list[str], batch: int = 512) -> dict[str, Tensor]:
+def encode(encoder: Reader, texts: list[str], batch: int = 512) -> dict[str, Tensor]:
     """`encoder.encode` of many texts, a batch at a time; an emoji reaches every encoder as its name."""
     texts = spell_out(checks.texts(texts))
+    checks.counts(texts=len(texts), batch=batch)
     parts = [encoder.encode(texts[i:i + batch]) for i in range(0, len(texts), batch)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
+@checks.typed
 def check_prompts(encoder: TextEncoder, texts: list[str], negative=None) -> tuple[list[str], list[str]]:
     """The prompts, and as many negative ones: negative is None, one text for all, or one for each.
 
@@ -59,11 +67,6 @@ def seeded(seed: int):
         yield
 
 
-def generator(seed: int) -> torch.Generator:
-    """The generator of the start, on the CPU. Raises ValueError where the seed is no whole number."""
-    return torch.Generator().manual_seed(checks.whole(seed, -2**63, 2**64 - 1, "seed"))
-
-
 class System:
     """A dataclass of parts that were trained separately: a denoiser of samples of `shape`, and others. Each
     can be exchanged: `replace(system, decoder=other)`, from dataclasses."""
@@ -81,7 +84,8 @@ class System:
         """Where the denoiser is."""
         return next(self.denoiser.parameters()).device
 
+    @checks.typed
     def start(self, n: int, seed: int = 0) -> Tensor:
         """The noise that n samples start from, (n, *shape): the same for the same seed, on every device."""
         shape = (checks.whole(n, 1, what="n"), *self.shape)
-        return self.denoiser.schedule.start(shape, generator(seed), self.device)
+        return self.denoiser.schedule.start(shape, of_seed(seed), self.device)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .. import checks
 from ..denoiser import Denoiser
 from ..guidance import guide
 from ..nets.autoencoder import LATENT, Decoder
@@ -13,6 +14,7 @@ from ..samplers import Step, dpmpp_2m, draw
 from .prompts import System, TextEncoder, check_prompts, encode, seeded
 
 
+@checks.typed
 @dataclass
 class StableDiffusion(System):
     """Text -> pictures, in three parts."""
@@ -21,10 +23,12 @@ class StableDiffusion(System):
     decoder: Decoder
     shape: tuple[int, ...] = (8, LATENT, LATENT)  # of a latent
 
+    @checks.typed
     def cond(self, texts: list[str]) -> dict[str, Tensor]:
         """What the denoiser is told about the texts; [""] is what it was told without one."""
         return {name: v.to(self.device) for name, v in encode(self.text_encoder, texts).items()}
 
+    @checks.typed
     def guided(self, texts: list[str], w: float | Callable = 3.0, negative: str | list[str] | None = None,
                rescale: float = 0.0):
         """The denoiser under guidance: (z_t, t) -> Pred. w = 1 follows the text alone, w = 0 only
@@ -32,6 +36,7 @@ class StableDiffusion(System):
         texts, negative = check_prompts(self.text_encoder, texts, negative)
         return guide(self.denoiser, self.cond(texts), self.cond(negative), w, rescale)
 
+    @checks.typed
     @torch.no_grad()
     def generate(self, texts: list[str], steps: int = 20, w: float | Callable = 3.0, seed: int = 0, *,
                  negative: str | list[str] | None = None, rescale: float = 0.0,
