@@ -243,7 +243,7 @@ def all_kinds(emoji, device=None):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_stream_draws_with_the_weights(emoji, kind):
-    """Ten concepts of one picture, and one of fifty: its share is sqrt(50) / (10 + sqrt(50)) and not 5 / 6."""
+    """Ten concepts of one picture, and one of fifty: its share is sqrt(50) / (10 + sqrt(50)), not 5 / 6."""
     rows = [row | {"concept": "many" if k >= 10 else row["name"]} for k, row in enumerate(emoji.table[:60])]
     few = Emoji(numbered(emoji).pictures[:60, :, :8, :8].contiguous(), rows)
     z, read = torch.arange(60.0)[:, None], Tokenizer(emoji.captions[:60])
