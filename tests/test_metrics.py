@@ -312,3 +312,22 @@ def test_psnr_of_each_picture_by_hand():
     y = torch.zeros(4, 3, 8, 8)
     x = y + torch.tensor([0.2, 0.02, 5.0, 0.0])[:, None, None, None]
     assert psnr(x, y).tolist() == pytest.approx([20, 40, 10 * math.log10(4), math.inf], rel=1e-5)
+
+
+def test_as_many_samples_as_dimensions_are_too_few_for_frechet():
+    """The mean takes one away: the covariance of d samples is singular."""
+    with pytest.warns(UserWarning, match="5 samples in 5 dimensions"):
+        frechet(normal(5, 5), normal(9, 5, seed=1))
+
+
+def test_cmmd_is_the_biased_one_by_default():
+    x, y = normal(9, 3), normal(7, 3, seed=1)
+    assert cmmd(x, y) == cmmd(x, y, unbiased=False) != cmmd(x, y, unbiased=True)
+
+
+def test_what_cannot_be_compared_is_named():
+    """Shapes that PyTorch would stretch to each other."""
+    with pytest.raises(ValueError, match=r"equal shape, .*got \(4,\) and \(1,\)"):
+        kl_histogram(torch.ones(4), torch.ones(1))
+    with pytest.raises(ValueError, match=r"pictures of one shape, given \(4, 3, 2, 2\) and \(1, 3, 2, 2\)"):
+        psnr(torch.zeros(4, 3, 2, 2), torch.zeros(1, 3, 2, 2))

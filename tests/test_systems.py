@@ -172,6 +172,11 @@ def test_a_warning_points_to_the_callers_line(system):
         assert [w.filename for w in found] == [__file__]
 
 
+def test_an_unreadable_word_is_named_once(system):
+    with pytest.warns(UserWarning, match="cannot read: zebra$"):
+        system.guided(["red zebra", "zebra cat"], negative="zebra")
+
+
 def test_unreadable_words_are_named_and_the_empty_prompt_is_fine(system):
     with pytest.warns(UserWarning, match="cannot read: zebra, zorro"):
         system.generate(["red zebra"], 1, negative="zorro")
