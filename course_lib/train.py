@@ -83,6 +83,7 @@ def fit(model: nn.Module, loss_fn: Callable, batches: Iterator, steps: int, *, l
     model.train()
     average, batches = EMA(model, ema), iter(batches)
     optimizer = _adamw(model, lr, fast)
+    optimizer.zero_grad()  # a run that was stopped, or met NaN, may have left a gradient
     first = _unpack(resume, model, average, optimizer, steps) if resume is not None else 0
     resume = None  # it is as large as the model, five times
     take = (GraphStep if fast else Step)(model, loss_fn, optimizer, max_norm, accelerator, bf16)

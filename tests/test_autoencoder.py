@@ -109,6 +109,23 @@ def test_latents_are_scaled_and_scaled_back():
     assert torch.allclose(model.decode(z), model.decoder(mu), atol=1e-4)
 
 
+def test_the_scale_counts_how_the_mean_differs_from_batch_to_batch():
+    """Batches that are all 1 or all -1 have no variance, but together they have variance 1 around 0."""
+    model = build(KLAutoencoder)
+    for _ in range(700):
+        for level in (1.0, -1.0):
+            model._follow(torch.full((2, model.channels, 8, 8), level))
+    assert model.mean.abs().max() < 0.02 and (model.var - 1).abs().max() < 0.02
+
+
+def test_the_log_variance_of_a_cloud_stays_within_limits():
+    """-20 .. 10, whatever the encoder says: its exponential is neither 0 nor infinite."""
+    model = build(KLAutoencoder, channels=2)
+    for said, kept in ((-99.0, -20), (99.0, 10), (3.0, 3)):
+        model.encoder.register_forward_hook(lambda *_, said=said: torch.full((1, 4, 8, 8), said))
+        assert (model.posterior(pictures(1))[1] == kept).all()
+
+
 def test_the_scale_stands_still_outside_training():
     model = build(KLAutoencoder)
     before = copy.deepcopy(model.state_dict())

@@ -60,7 +60,7 @@ def numbered(emoji):
 
 def numbers(x):
     """Which of the `numbered` pictures these are, by their middle pixels."""
-    colour = to_uint8(x)[:, :, 32, 32].long()
+    colour = to_uint8(x)[:, :, x.shape[2] // 2, x.shape[3] // 2].long()
     return (256 * colour[:, 0] + colour[:, 1]).tolist()
 
 
@@ -186,6 +186,18 @@ def test_match_says_which_text_is_true_of_which_picture(emoji):
                 assert match[i, j]
 
 
+def test_a_row_of_match_is_a_picture_and_a_column_a_text(monkeypatch):
+    """Picture "two" is also true of the text "one", but not the other way round."""
+    table = [{"name": "one"}, {"name": "two"}]
+    true = {"one": {"1"}, "two": {"1", "2"}}
+    monkeypatch.setattr("course_lib.batches.facts", lambda row: true[row["name"]])
+    monkeypatch.setattr("course_lib.batches.random_text", lambda row: (row["name"], true[row["name"]]))
+    few = Emoji(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), table)
+    monkeypatch.setattr(Emoji, "draws", lambda self, n: iter([torch.tensor([0, 1])]))
+    match = next(pair_batches(few, Tokenizer(["one two"]), 2))["match"]
+    assert match.tolist() == [[True, False], [True, True]]
+
+
 def test_pictures_come_with_their_own_labels(emoji):
     torch.manual_seed(0)
     batch = next(label_batches(numbered(emoji), 300))
@@ -227,6 +239,26 @@ def all_kinds(emoji, device=None):
         "caption": lambda: caption_batches(emoji, z, Encoder(), 6, device),
         "pair": lambda: pair_batches(emoji, tokenizer, 6, device),
         "label": lambda: label_batches(emoji, 6, device)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_stream_draws_with_the_weights(emoji, kind):
+    """Ten concepts of one picture, and one of fifty: its share is sqrt(50) / (10 + sqrt(50)), not 5 / 6."""
+    rows = [row | {"concept": "many" if k >= 10 else row["name"]} for k, row in enumerate(emoji.table[:60])]
+    few = Emoji(numbered(emoji).pictures[:60, :, :8, :8].contiguous(), rows)
+    z, read = torch.arange(60.0)[:, None], Tokenizer(emoji.captions[:60])
+    stream = {
+        "picture": lambda n: picture_batches(few, n), "small": lambda n: small_batches(few, n),
+        "enlarging": lambda n: enlarging_batches(few, n), "latent": lambda n: latent_batches(few, z, n),
+        "class": lambda n: class_batches(few, z, z[:, 0].long(), 60, n),
+        "caption": lambda n: caption_batches(few, z, Encoder(), n),
+        "pair": lambda n: pair_batches(few, read, n), "label": lambda n: label_batches(few, n)}[kind](500)
+    torch.manual_seed(0)
+    drawn = [batch.get("x_0", batch.get("x")) for batch in itertools.islice(stream, 4)]
+    found = torch.tensor([k for x in drawn for k in (numbers(x) if x.ndim == 4 else x[:, 0].tolist())])
+    share = 50**0.5 / (10 + 50**0.5)
+    assert abs((found >= 10).float().mean() - share) < 4 * (share * (1 - share) / 2000) ** 0.5
+    assert len(found.unique()) == 60
 
 
 @pytest.mark.parametrize("kind", KINDS)

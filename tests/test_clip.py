@@ -97,3 +97,14 @@ def test_encode_gives_the_words_that_the_text_tower_gives(emoji):
 def test_pictures_of_another_kind_are_refused(emoji, x, named):
     with pytest.raises(ValueError, match=named):
         CLIP(Tokenizer(["red"]), dim=16, width=16).pictures(x)
+
+
+def test_the_temperature_goes_down_to_a_hundredth(emoji):
+    """As in the paper, section 2.5: beyond that the training would become unstable."""
+    model = CLIP(Tokenizer(["red heart"]), dim=8, width=8)
+    x, tokens = data.to_float(emoji.pictures[:3]), model.tokenizer(["red", "heart", "red heart"])
+    with torch.no_grad():
+        for scale in (50.0, 100.0, 1000.0):
+            model.log_scale.fill_(math.log(scale))
+            expected = clip_loss(model.pictures(x), model.texts(tokens), min(scale, 100))
+            torch.testing.assert_close(model.loss(x, tokens, torch.eye(3).bool()), expected)

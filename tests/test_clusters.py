@@ -170,3 +170,20 @@ def test_groups_depend_on_the_seed_alone():
     one, two = (kmeans(y, torch.ones(len(y)), 5, seed=3)[0] for _ in range(2))
     assert torch.equal(one, two) and torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(one, kmeans(y, torch.ones(len(y)), 5, seed=4)[0])
+
+
+def test_a_point_that_counts_nothing_is_no_first_centre():
+    """However far it lies: a chance in proportion to weight times squared distance."""
+    y, weights = torch.tensor([[0.0], [1.0], [1000.0]]), torch.tensor([1.0, 1.0, 0.0])
+    for seed in range(5):
+        _, share = kmeans(y, weights, 2, rounds=0, seed=seed)
+        assert share.tolist() == [0.5, 0.5]
+
+
+def test_in_the_end_every_point_is_nearest_to_the_mean_of_its_group():
+    y = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    group, _ = kmeans(y, torch.ones(200), 5)
+    means = torch.stack([y[group == k].mean(0) for k in range(5)])
+    assert torch.equal(torch.cdist(y, means).argmin(1), group)
+    first, _ = kmeans(y, torch.ones(200), 5, rounds=0)
+    assert not torch.equal(first, group), "it began there: the test shows nothing"

@@ -126,6 +126,30 @@ def test_loss_draws_its_own_times_and_noise():
         assert spread == pytest.approx(DDPM(10).noise(torch.tensor(k)).item(), rel=0.1)
 
 
+def test_noise_of_another_shape_is_refused():
+    model = Denoiser(Says(torch.zeros(3, 2)), DDPM(10), predict_x0)
+    with pytest.raises(ValueError, match=r"eps must have the shape of x_0, \(3, 2\), given \(2,\)"):
+        model.loss(torch.zeros(3, 2), eps=torch.zeros(2))
+
+
+def test_the_noise_of_a_noise_prediction_is_what_the_network_says():
+    """To the bit, and not what is left after x_t - s x0_hat was divided by a small n."""
+    answer = torch.randn(3, 2)
+    assert torch.equal(Denoiser(Says(answer), DDPM())(torch.randn(3, 2), torch.tensor(1)).eps, answer)
+
+
+def test_min_snr_5_weighs_the_error_by_the_snr_and_by_5_at_most():
+    """Hang et al. 2023, eq. 6: SNR = (s / n)^2 large at early times, small at late ones."""
+    schedule = Cosine()
+    x0, eps, _, _, _ = draw(schedule)
+    t, answer = torch.tensor([1, 50, 250, 500, 700, 999]), torch.randn_like(x0)
+    loss = Denoiser(Says(answer), schedule, predict_x0, loss_as=predict_eps, floor=5**-0.5).loss(x0, t, eps)
+    snr = schedule.abar[t] / (1 - schedule.abar[t])
+    assert (snr > 5).sum() == 3
+    weight = like(snr.clamp(max=5), x0)
+    torch.testing.assert_close(loss, (weight * (answer - x0) ** 2).mean(), rtol=1e-6, atol=0)
+
+
 def test_conditions_reach_the_network_and_a_scalar_time_serves_the_batch():
     class Net(nn.Module):
         def forward(self, x, t, shift):

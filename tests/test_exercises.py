@@ -507,6 +507,20 @@ def test_a_function_may_call_itself(capsys):
     assert "test_a_function_may_call_itself" in globals() and "again" not in globals()
 
 
+def test_a_function_that_calls_itself_without_end_gets_a_diagnosis(capsys):
+    """At the level of the module, as in a notebook: there its name is the answer itself."""
+    space = {"exercise": exercise, "limit": sys.getrecursionlimit()}
+    exec(textwrap.dedent("""
+        @exercise("forward.q_sample")
+        def q_sample(x0, t, eps, abar):
+            return q_sample(x0, t, eps, abar)
+    """), space)
+    assert space["q_sample"] is find("forward.q_sample").reference
+    said = text_of(capsys)
+    assert said.startswith("✗") and "RecursionError" in said and "cannot be judged" not in said
+    assert sys.getrecursionlimit() == space["limit"]
+
+
 def test_a_terminal_without_check_marks(monkeypatch):
     import io
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")

@@ -297,6 +297,7 @@ def test_the_times_that_are_visited_may_differ():
 
 
 @pytest.mark.parametrize(("one", "other"), [
+    (DDPM(2, torch.tensor([0.1, 0.3])), DDPM(2, torch.tensor([0.3, 0.1]))),  # one end, another way there
     (DDPM(100), Cosine(100)), (DDPM(100), DDPM(1000)), (DDPM(5), DDPM(6)), (EDM(), EDM(sigma_data=1.0)),
     (Flow(), EDM()), (DDPM(), Flow())])
 def test_other_schedules_are_named(one, other):

@@ -227,6 +227,47 @@ def test_frechet_by_hand_and_without_imaginary_numbers():
     assert m.shape == (3,) and torch.allclose(S, torch.cov(normal(50, 3).T))
 
 
+def test_frechet_of_gaussians_that_lie_askew():
+    """In closed form: two with the same axes, and two of which neither can be turned to fit the other, where
+    tr (S1 S2)^1/2 = sqrt(tr(S1 S2) + 2 sqrt(det S1 S2)), as for every product of two 2 x 2 matrices."""
+    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]]).double()
+    at = lambda *v: torch.tensor(v).double()
+    S1, S2 = turn @ torch.diag(at(4, 9)) @ turn.T, turn @ torch.diag(at(1, 16)) @ turn.T
+    assert frechet_gaussians(at(1, 2), S1, at(4, 6), S2) == pytest.approx(5**2 + (2 - 1) ** 2 + (3 - 4) ** 2)
+    S3 = torch.diag(at(1, 16))
+    product = S1 @ S3
+    root = (product.trace() + 2 * product.det().sqrt()).sqrt().item()
+    assert frechet_gaussians(at(1, 2), S1, at(4, 6), S3) == pytest.approx(25 + 13 + 17 - 2 * root)
+
+
+def test_the_neighbourhoods_of_points_on_a_line_by_hand():
+    """k = 1. Real 0, 1, 3 and 20 have radii 1, 1, 2, 17; fake 0.5, 2, 9 have 1.5, 1.5, 7. So 0.5 lies in two
+    real balls (of 0 and 1), 2 in one (of 3; 1 is exactly a radius away, and that is outside), 9 in one (of
+    20). 0, 1 and 3 lie in fake balls, 20 in none."""
+    real, fake = (torch.tensor(v)[:, None] for v in ([0.0, 1, 3, 20], [0.5, 2, 9]))
+    assert precision_recall(real, fake, 1) == pytest.approx((1, 3 / 4, (2 + 1 + 1) / 3, 1))
+    found = precision_recall(real, torch.tensor([0.5, 2, 40])[:, None], 1)  # the ball of 40 has radius 38
+    assert found == pytest.approx((2 / 3, 1, (2 + 1) / 3, 3 / 4))
+
+
+def test_kid_of_three_points_by_hand():
+    """k(a, b) = (a b + 1)^3. Within 0, 1, 2: (1 + 1 + 27) / 3; within 1, 2, 3: (27 + 64 + 343) / 3; between
+    them (3 + 8 + 27 + 64 + 27 + 125 + 343) / 9, twice."""
+    x = torch.tensor([[0.0], [1], [2]])
+    assert kid(x, x + 1, subsets=1)[0] == pytest.approx(29 / 3 + 434 / 3 - 2 * 597 / 9)
+
+
+def test_kid_takes_subsets_of_half_of_the_smaller_set(monkeypatch):
+    sizes = []
+    monkeypatch.setattr("course_lib.metrics.mmd", lambda x, y, kernel: sizes.append((len(x), len(y))) or 0.0)
+    kid(normal(9, 2), normal(20, 2))
+    assert sizes == [(4, 4)] * 50
+    sizes.clear()
+    kid(normal(9, 2), normal(20, 2), subsets=1)
+    kid(normal(9, 2), normal(20, 2), subsets=2, subset_size=7)
+    assert sizes == [(9, 9), (7, 7), (7, 7)]
+
+
 def test_kid_is_unbiased_and_its_error_is_honest():
     found = torch.tensor([kid(normal(60, 4, seed=2 * s), normal(60, 4, seed=2 * s + 1), subsets=1)[0]
                           for s in range(200)])
@@ -271,3 +312,22 @@ def test_psnr_of_each_picture_by_hand():
     y = torch.zeros(4, 3, 8, 8)
     x = y + torch.tensor([0.2, 0.02, 5.0, 0.0])[:, None, None, None]
     assert psnr(x, y).tolist() == pytest.approx([20, 40, 10 * math.log10(4), math.inf], rel=1e-5)
+
+
+def test_as_many_samples_as_dimensions_are_too_few_for_frechet():
+    """The mean takes one away: the covariance of d samples is singular."""
+    with pytest.warns(UserWarning, match="5 samples in 5 dimensions"):
+        frechet(normal(5, 5), normal(9, 5, seed=1))
+
+
+def test_cmmd_is_the_biased_one_by_default():
+    x, y = normal(9, 3), normal(7, 3, seed=1)
+    assert cmmd(x, y) == cmmd(x, y, unbiased=False) != cmmd(x, y, unbiased=True)
+
+
+def test_what_cannot_be_compared_is_named():
+    """Shapes that PyTorch would stretch to each other."""
+    with pytest.raises(ValueError, match=r"equal shape, .*got \(4,\) and \(1,\)"):
+        kl_histogram(torch.ones(4), torch.ones(1))
+    with pytest.raises(ValueError, match=r"pictures of one shape, given \(4, 3, 2, 2\) and \(1, 3, 2, 2\)"):
+        psnr(torch.zeros(4, 3, 2, 2), torch.zeros(1, 3, 2, 2))

@@ -1,4 +1,5 @@
 """Recipes: each learns from what it says, runs survive every stop, and nothing shipped is harmed."""
+import itertools
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -204,7 +206,8 @@ def test_the_card_describes_what_is_shipped(name):
     assert card["data"] == data.fingerprint() and {"training_loss", "validation_loss"} <= set(card["metrics"])
     if "otherwise" not in card:
         assert set(card["needs"]) == set(plan.needs)
-        assert len(card["phases"]) == 1 and card["phases"][0]["lr"] == plan.lr
+        assert len(card["phases"]) == 1
+        assert (card["phases"][0]["lr"], card["phases"][0]["ema"]) == (plan.lr, plan.ema)
     assert not model.training
 
 
@@ -434,6 +437,7 @@ def test_a_card_says_how_the_network_was_made(workshop):
     shutil.rmtree(workshop.runs)
     further = workshop.train("tiny", from_shipped=True)
     assert further["phases"][0] == workshop.card("tiny")["phases"][0]
+    assert (further["steps"], further["phases"][1]["steps"]) == (8, 4)
     assert further["phases"][1]["start"] == f"shipped {workshop.card('tiny')['sha256']}"
     shutil.rmtree(workshop.runs)
     assert workshop.train("tiny")["sha256"] == workshop.card("tiny")["sha256"], "from scratch by default"
@@ -743,3 +747,115 @@ def test_the_loss_of_a_card_is_that_of_new_pictures(workshop, monkeypatch):
     recipes.RECIPES["noted"].__doc__ = "Noted."
     workshop.train("noted")
     assert asked == ["train", "val"]
+
+
+# ---- what a run stands on --------------------------------------------------------------------------------
+
+def test_a_run_stands_on_the_store_that_it_is_given(workshop, tmp_path, monkeypatch):
+    """Its card names the networks of that store, and all that a recipe asks for comes from there."""
+    for folder, seed in ((workshop, 0), (recipes.Store(tmp_path / "other"), 1)):
+        training.run("tiny", seed=seed, store=folder)
+        training.ship("tiny", store=folder)
+        shutil.rmtree(workshop.runs)
+    heard, plan = set(), tiny()
+    other = recipes.Store(tmp_path / "other")
+    nosy = replace(plan, needs=("tiny",), prepare=lambda model, store, fresh: heard.add(("prepare", store)),
+                   batches=lambda split, device, store: heard.add((split, store)) or plan.batches(split),
+                   measure=lambda model, store: heard.add(("measure", store)) or {})
+    monkeypatch.setitem(recipes.RECIPES, "nosy", lambda: nosy)
+    card = training.run("nosy", store=other)
+    assert card["needs"] == {"tiny": other.card("tiny")["sha256"]}
+    assert other.card("tiny")["sha256"] != workshop.card("tiny")["sha256"]
+    assert heard == {(what, other) for what in ("prepare", "train", "val", "measure")}
+
+
+def test_prepare_is_told_once_whether_a_run_begins_from_nothing(workshop, monkeypatch):
+    """And from shipped weights it begins with these: prepare finds them in the network."""
+    told = []
+
+    def prepare(model, store, fresh):
+        told.append((fresh, {k: v.clone() for k, v in model.state_dict().items()}))
+    monkeypatch.setitem(recipes.RECIPES, "tiny", lambda: replace(tiny(), prepare=prepare))
+    workshop.train(stop_after=0)
+    workshop.train()
+    workshop.ship_runs("tiny")
+    shutil.rmtree(workshop.runs)
+    workshop.train(from_shipped=True)
+    (fresh, first), (later, then) = told  # not again where a run goes on
+    assert (fresh, later) == (True, False)
+    shipped, new = workshop.weights("tiny"), tiny().new().state_dict()
+    assert all(torch.equal(v, new[k]) for k, v in first.items())
+    assert all(torch.equal(v, shipped[k].to(v.dtype)) for k, v in then.items())
+
+
+def test_the_minutes_of_a_card_are_those_of_all_its_parts(workshop, monkeypatch):
+    """A clock on which every step takes half a minute: four steps are two minutes, at once or one a call."""
+    clock = itertools.count(step=30)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert workshop.train()["minutes"] == 2.0
+    shutil.rmtree(workshop.runs)
+    *_, card = [workshop.train(stop_after=0) for _ in range(5)]
+    assert card["minutes"] == card["phases"][0]["minutes"] == 2.0
+
+
+def test_damaged_weights_are_not_shipped(workshop):
+    workshop.train()
+    path = workshop.runs / "tiny" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match=r"weights\.safetensors is damaged .*Train it again"):
+        workshop.ship_runs("tiny")
+    assert not workshop.folder.exists()
+
+
+def test_the_disk_must_hold_two_states_and_more(tmp_path, monkeypatch):
+    """A state is four networks, and while a new one is written the old one is still there."""
+    model = tiny().new()
+    size = sum(v.numel() * v.element_size() for v in model.state_dict().values())
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * size))
+    with pytest.raises(OSError, match="Nothing was trained"):
+        training._room_for(model, tmp_path)
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: SimpleNamespace(free=11 * size))
+    training._room_for(model, tmp_path)
+
+
+def test_what_goes_on_from_shipped_weights_does_not_start_from_ae64():
+    model = recipes.get("vq64").new()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    recipes.get("vq64").prepare(model, recipes.SHIPPED, False)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_latents_of_another_codec_or_of_other_data_are_computed_anew(tmp_path, monkeypatch):
+    made, sheet = [], data.Emoji(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [{"split": "train"}])
+
+    class OneCodec:
+        def __init__(self, digest):
+            self.digest = digest
+
+        def card(self, name):
+            return {"sha256": self.digest}
+
+        def load(self, name):
+            made.append(self.digest)
+            return SimpleNamespace(encode=lambda x: x)
+    monkeypatch.setattr(latent_models, "RUNS", tmp_path)
+    monkeypatch.setattr(data, "emoji", lambda *_, **more: sheet)
+    monkeypatch.setattr(data, "table", lambda **more: sheet.table)
+    for digest, print_, times in (("a", "1", 1), ("a", "1", 1), ("b", "1", 2), ("a", "2", 3), ("b", "1", 3)):
+        monkeypatch.setattr(data, "fingerprint", lambda print_=print_: print_)
+        assert recipes.latents("ae64", store=OneCodec(digest)).shape == (1, 3, 64, 64)
+        assert len(made) == times
+
+
+def test_the_weaker_model_learns_the_latents_of_the_codec_that_it_needs(monkeypatch):
+    asked, z = [], torch.zeros(len(data.table(split="val")), 1)
+    monkeypatch.setattr(latent_models, "latents", lambda codec, split, store: asked.append(codec) or z)
+    next(recipes.get("ldm64_weak").batches("val"))
+    assert tuple(asked) == recipes.get("ldm64_weak").needs == ("ae64",)
+
+
+def test_the_command_computes_with_the_idle_cores(workshop, monkeypatch):
+    called = []
+    monkeypatch.setattr("course_lib.recipes.__main__.threads", lambda: called.append(1))
+    main(["tiny", "--stop-after", "0"])
+    assert called == [1]

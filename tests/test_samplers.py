@@ -383,3 +383,36 @@ def test_heun_calls_the_network_twice_but_for_the_last_step():
         return of(schedule)(x, t)
     last(denoise, schedule, 80 * noise(2, 3), 10, heun())
     assert len(calls) == 19
+
+
+def test_heun_takes_the_first_order_where_nearly_all_is_noise():
+    """From more than 200 times as much noise as signal, its first step is that of ddim; from less it is not."""
+    for level, first_order in ((250.0, True), (150.0, False)):
+        schedule = EDM(sigma_max=level)
+        x = level * noise(5, 2)
+        ours, euler = (next(sample(of(schedule), schedule, x, 5, step())).x for step in (heun, ddim))
+        assert torch.equal(ours, euler) == first_order
+
+
+@pytest.mark.parametrize("step", [ddpm, ddim, heun, dpmpp_2m])
+def test_a_step_without_its_parentheses_is_named(step):
+    with pytest.raises(ValueError, match=rf"step={step.__name__}\(\) wants its parentheses"):
+        samplers.draw(of(DDPM(100)), DDPM(100), noise(2, 2), 5, step)
+
+
+def test_dpmpp_2m_is_its_formula_with_a_ddim_step_at_both_ends():
+    """Lu et al. 2022, Algorithm 2: D = (1 + 1 / 2r) x0_hat - 1 / 2r of the one before, r the ratio of the steps
+    in lambda; x <- n' / n x - s' (e^-h - 1) D."""
+    d = Cosine(100)
+    t, x = d.times(4), noise(3, 5)
+    s, n, lam = d.signal(t), d.noise(t), d.log_snr(t)
+    ours, before = list(sample(of(d), d, x, 4, dpmpp_2m())), None
+    for i in range(4):
+        x0 = of(d)(x, t[i]).x0
+        if i in (0, 3):
+            x = s[i + 1] * x0 + n[i + 1] / n[i] * (x - s[i] * x0)
+        else:
+            h, r = lam[i + 1] - lam[i], (lam[i] - lam[i - 1]) / (lam[i + 1] - lam[i])
+            x = n[i + 1] / n[i] * x - s[i + 1] * torch.expm1(-h) * (x0 + (x0 - before) / (2 * r))
+        before = x0
+        torch.testing.assert_close(ours[i].x, x, rtol=1e-9, atol=1e-9)

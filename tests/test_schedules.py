@@ -228,3 +228,30 @@ def test_the_numbers_of_edm_are_the_papers():
     edm = EDM()
     assert (edm.sigma_min, edm.sigma_max, edm.rho, edm.sigma_data) == (0.002, 80, 7, 0.5)
     assert (edm.mean, edm.std) == (-1.2, 1.2)
+
+
+def test_by_default_flow_draws_standard_logit_normal_times_and_shifts_none():
+    """Esser et al. 2024: m = 0, s = 1. Half of the times lie within 1 / (1 + e^+-0.674)."""
+    flow = Flow()
+    assert (flow.mean, flow.std, flow.shift) == (0, 1, 1)
+    t = flow.draw_t(20_000, generator=torch.Generator().manual_seed(0))
+    inside = ((t > 1 / (1 + math.exp(0.67449))) & (t < 1 / (1 + math.exp(-0.67449)))).float().mean()
+    assert abs(inside - 0.5) < 4 * 0.5 / 141 and abs(t.mean() - 0.5) < 4 * 0.21 / 141
+    torch.testing.assert_close(flow.times(4), torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
+
+
+def test_the_last_noisy_time_of_edm_is_sigma_min():
+    """Two steps visit both ends; one goes from sigma_max to the clean picture at once."""
+    torch.testing.assert_close(EDM().times(2), torch.tensor([80.0, 0.002, 0.0]))
+    assert EDM().times(1).tolist() == [80.0, 0.0]
+
+
+def test_the_network_is_told_a_time_in_thousandths():
+    x, t = torch.randn(2, 3, 4, 4), torch.tensor([0.25, 1.0])
+    seen, time = Flow().net_input(x, t)
+    assert seen is x and time.tolist() == [250.0, 1000.0]
+    assert DDPM().net_input(x, torch.tensor([3, 1000]))[1].tolist() == [3, 1000]
+
+
+def test_times_of_a_chain_are_rounded_to_the_nearest():
+    assert DDPM(10).times(3).tolist() == [10, 7, 3, 0]

@@ -172,6 +172,11 @@ def test_a_warning_points_to_the_callers_line(system):
         assert [w.filename for w in found] == [__file__]
 
 
+def test_an_unreadable_word_is_named_once(system):
+    with pytest.warns(UserWarning, match="cannot read: zebra$"):
+        system.guided(["red zebra", "zebra cat"], negative="zebra")
+
+
 def test_unreadable_words_are_named_and_the_empty_prompt_is_fine(system):
     with pytest.warns(UserWarning, match="cannot read: zebra, zorro"):
         system.generate(["red zebra"], 1, negative="zorro")
@@ -260,6 +265,26 @@ def test_generate_is_the_sampler_with_guidance_and_decoder(system):
     assert not torch.allclose(found, system.generate(texts, 5, 2.0, 7, negative="dark"), atol=1e-3)
 
 
+def test_by_default_a_prompt_is_followed_with_w_3_in_20_steps_of_dpmpp_2m(system):
+    texts, x, t = ["red heart", "cat face"], system.start(2), torch.tensor(500)
+    explicit = system.generate(texts, 20, 3.0, 0, negative="", rescale=0.0, step=dpmpp_2m())
+    assert torch.equal(system.generate(texts), explicit)
+    assert torch.equal(system.guided(texts)(x, t).x0, system.guided(texts, 3.0, "", 0.0)(x, t).x0)
+
+
+class Bright:
+    """A decoder whose pictures are too bright and too dark to be shown."""
+
+    def decode(self, z):
+        return torch.linspace(-3, 3, 3 * 64 * 64).reshape(1, 3, 64, 64).expand(len(z), -1, -1, -1)
+
+
+def test_pictures_are_clipped_to_what_can_be_shown(system, latent):
+    for x in (replace(system, decoder=Bright()).generate(["red"], 1),
+              replace(latent, decoder=Bright()).generate(1, 1)):
+        assert torch.equal(x, Bright().decode(x).clamp(-1, 1))
+
+
 def test_encode_reads_in_batches_and_in_order(system):
     texts = ["red heart", "cat face", "", "noto", "dark skin tone"]
     one, two = encode(system.text_encoder, texts), encode(system.text_encoder, texts, batch=2)
@@ -326,6 +351,21 @@ def test_classes_are_drawn_by_their_shares(latent):
     spread = (4000 * latent.share * (1 - latent.share)).sqrt()
     assert ((found - 4000 * latent.share).abs() < 4 * spread).all()
     assert replace(latent, share=None).labels(5) is None
+
+
+def test_the_classes_are_drawn_after_the_start(latent):
+    """One generator draws both: were the classes first, they would depend on the numbers of the start."""
+    g = torch.Generator().manual_seed(5)
+    assert torch.equal(latent.start(6, 5), torch.randn(6, 8, 8, 8, generator=g))
+    assert torch.equal(latent.labels(6, 5), torch.multinomial(latent.share, 6, True, generator=g))
+
+
+def test_by_default_latent_diffusion_is_not_led_and_takes_20_steps_of_dpmpp_2m(latent):
+    label, t = latent.labels(3), torch.tensor(500)
+    explicit = latent.generate(3, 20, 1.0, 0, label=label, step=dpmpp_2m())
+    assert torch.equal(latent.generate(3), explicit)
+    assert torch.equal(latent.guided(label)(latent.start(3), t).x0,
+                       latent.denoiser(latent.start(3), t, label=label).x0)
 
 
 def test_the_drawn_classes_are_the_ones_that_are_drawn(latent):

