@@ -19,7 +19,8 @@ ROUNDS, STEPS = 5, 10
 def main() -> None:
     plan = recipes.get("faces")
     ticks = train.fit(plan.build(), plan.loss, plan.batches(), 10_000, lr=plan.lr, ema=plan.ema)
-    most = runtime.threads(runtime._torchs_threads())
+    if (most := runtime.threads(runtime._torchs_threads())) == 1:
+        sys.exit("torch has one thread here (one core, or OMP_NUM_THREADS=1): there is nothing to compare")
     next(ticks)
     for busy in range(2):
         with ExitStack() as others:

@@ -386,7 +386,7 @@ def test_heun_calls_the_network_twice_but_for_the_last_step():
 
 
 def test_heun_takes_the_first_order_where_nearly_all_is_noise():
-    """From more than 200 times as much noise as signal, its first step is that of ddim; from less it is not."""
+    """From more than 200 times as much noise as signal, its first step is that of ddim."""
     for level, first_order in ((250.0, True), (150.0, False)):
         schedule = EDM(sigma_max=level)
         x = level * noise(5, 2)
@@ -401,8 +401,8 @@ def test_a_step_without_its_parentheses_is_named(step):
 
 
 def test_dpmpp_2m_is_its_formula_with_a_ddim_step_at_both_ends():
-    """Lu et al. 2022, Algorithm 2: D = (1 + 1 / 2r) x0_hat - 1 / 2r of the one before, r the ratio of the steps
-    in lambda; x <- n' / n x - s' (e^-h - 1) D."""
+    """Lu et al. 2022, Algorithm 2: D = (1 + 1 / 2r) x0_hat - 1 / 2r of the one before, r the ratio of the
+    steps in lambda; x <- n' / n x - s' (e^-h - 1) D."""
     d = Cosine(100)
     t, x = d.times(4), noise(3, 5)
     s, n, lam = d.signal(t), d.noise(t), d.log_snr(t)

@@ -25,7 +25,7 @@ def of_captioned_pictures(n: int, size: int, change=lambda x: {}):
 def imagen16() -> Recipe:
     """The first stage of Imagen: text to 16 x 16 pixels."""
     build = partial(picture_denoiser, (96, 112), patch=2, words=MiniLM.width)
-    return Recipe(build, of_captioned_pictures(64, 16), steps=13_000)
+    return Recipe(build, of_captioned_pictures(64, 16), steps=10_000)
 
 
 @recipe
