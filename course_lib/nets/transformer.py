@@ -12,8 +12,24 @@ from torch.nn import functional as F
 from .. import checks
 
 
+class Cache:
+    """The keys and values that a causal layer has computed: new tokens do not change those of earlier ones.
+    Further tokens come one at a time."""
+    k: Tensor | None = None
+    v: Tensor | None = None
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, N, d) of all tokens, the new ones last."""
+        if self.k is not None:
+            if k.shape[2] != 1:
+                raise ValueError(f"after the first tokens, one at a time; given {k.shape[2]}")
+            k, v = torch.cat([self.k, k], dim=2), torch.cat([self.v, v], dim=2)
+        self.k, self.v = k, v
+        return k, v
+
+
 class Block(nn.Module):
-    """One layer: tokens (B, N, width) -> (B, N, width)."""
+    """One layer: tokens (B, N, width) -> (B, N, width). cache: what it remembers of the tokens before."""
 
     def __init__(self, width: int, heads: int, causal: bool = False):
         super().__init__()
@@ -22,10 +38,13 @@ class Block(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         q, k, v = rearrange(self.qkv(self.norm1(x)), "b n (s h d) -> s b h n d", s=3, h=self.heads)
+        if cache is not None:
+            k, v = cache.extend(k, v)
         keep = None if mask is None else mask[:, None, None, :]  # no token looks at padding
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=self.causal)
+        causal = self.causal and q.shape[2] == k.shape[2]  # a single new token may look at all
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=causal)
         x = x + self.out(rearrange(y, "b h n d -> b n (h d)"))
         return x + self.mlp(self.norm2(x))
 
@@ -35,7 +54,8 @@ class Transformer(nn.Module):
     """Tokens (B, N, width) -> (B, N, width), normalised at the end.
 
     mask (B, N): True for tokens, False for padding, with at least one True a row. A causal one
-    (each token sees itself and what came before) takes no mask: its padding comes last.
+    (each token sees itself and what came before) takes no mask: its padding comes last. memory: a Cache for
+    each block of a causal one, to go on token by token.
     """
 
     def __init__(self, width: int, depth: int, heads: int = 4, causal: bool = False):
@@ -47,14 +67,14 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     @checks.typed
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, memory: list[Cache] | None = None) -> Tensor:
         checks.floats(x, "x")
         if mask is not None and (mask.shape != x.shape[:2] or mask.dtype != torch.bool or not (
                 checks.capturing() or mask.any(1).all())):
             raise ValueError("the mask must be True on tokens, with a True in every row (a softmax over "
                              f"padding alone is NaN); given {checks.kind(mask)}")
-        for block in self.blocks:
-            x = block(x, mask)
+        for block, cache in zip(self.blocks, memory or [None] * len(self.blocks), strict=True):
+            x = block(x, mask, cache)
         return self.norm(x)
 
 
