@@ -78,15 +78,13 @@ def caption_batches(emoji: Emoji, z: Tensor, encoder: Reader, n: int, device=Non
 
     Every picture comes with one of its true texts, texts(row); by default half of them are the caption.
     With probability p it is the empty text instead, which teaches the same network the pictures as such,
-    for guidance (Ho & Salimans 2022). Each text is read once, before the first batch. z may also be the
-    pictures themselves, uint8. beside: more that is told of each picture, by name, (N, ...).
+    for guidance (Ho & Salimans 2022). Each text is read once, before the first batch. z may also be
+    tokens, or the pictures themselves, uint8. beside: more that is told of each picture, by name, (N, ...).
     """
     said = [checks.texts(texts(row)) for row in emoji.table]
     every = ["", *sorted({text for row in said for text in row} - {""}, key=lambda text: (len(text), text))]
     number = {text: i for i, text in enumerate(every)}
     read = {k: v.to(device) for k, v in encode(encoder, every).items()}
-    if z.dtype != torch.uint8:
-        checks.floats(z, "z")
     z = _of(emoji, z).to(device)
     beside = {k: _of(emoji, v).to(device) for k, v in beside.items()}
     for i in emoji.draws(n):

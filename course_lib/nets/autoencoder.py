@@ -201,7 +201,13 @@ class VQAutoencoder(nn.Module):
         """
         searching = checks.whole(search, 0, what="search") > 0
         z = optimize_latents(self, x, search, quantize=self.quantize) if searching else self.encode(x)
-        digits = ((z + 1) * self.reach).round().long()  # each 0 .. level - 1
+        return self.pack(z)
+
+    @checks.typed
+    def pack(self, z: Tensor) -> Tensor:
+        """Quantised latents (B, 4 codes, 8, 8) -> their tokens (B, 8, 8 codes)."""
+        check_latents(z, self.channels)
+        digits = ((z.clamp(-1, 1) + 1) * self.reach).round().long()  # each 0 .. level - 1
         digits = rearrange(digits, "b (k d) h w -> d b h (w k)", k=self.codes)
         ids = torch.zeros_like(digits[0])
         for digit, n in zip(digits, self.levels, strict=True):

@@ -95,6 +95,10 @@ class Tokenizer:
             row[:len(numbers)] = torch.tensor(numbers)
         return Tokens(ids, ids != PAD)
 
+    def encode(self, texts: list[str]) -> dict[str, Tensor]:
+        """Texts -> {"text": the numbers of their words (B, length)}, for a network that learns the words."""
+        return {"text": self(texts).ids}
+
 
 @checks.typed
 class TextTransformer(nn.Module):

@@ -31,10 +31,11 @@ from .pixel_models import (
     sr16to64_regression,
 )
 from .registry import RECIPES, SHIPPED, Recipe, Store, get, load, recipe
+from .writers import dalle, masked_writer
 
 __all__ = [
-    "RECIPES", "SHIPPED", "Recipe", "Store", "ae64", "all32", "blind16", "classifier", "clip", "faces",
-    "faces32", "get", "imagen16", "imagen64", "latent_denoiser", "latents", "ldm64", "ldm64_weak",
-    "level16", "load", "look_alikes", "picture_denoiser", "recipe", "sd64", "sr16to64",
+    "RECIPES", "SHIPPED", "Recipe", "Store", "ae64", "all32", "blind16", "classifier", "clip", "dalle",
+    "faces", "faces32", "get", "imagen16", "imagen64", "latent_denoiser", "latents", "ldm64", "ldm64_weak",
+    "level16", "load", "look_alikes", "masked_writer", "picture_denoiser", "recipe", "sd64", "sr16to64",
     "sr16to64_regression", "tokenizer", "vae64", "vq64", "vq64x2",
 ]
