@@ -31,14 +31,14 @@ def picture_batches(emoji: Emoji, n: int, device=None, change: Callable[[Tensor]
 def enlarging_batches(emoji: Emoji, n: int, device=None, k: int = 4, most: float = 0.5) -> Iterator[dict]:
     """Pictures x_0 with what an enlarger is told: low_res, k times smaller and damaged, and the share of
     noise on each, aug_level (n,), even in 0 .. most."""
-    checks.number(most, 0, 1, "most")
     for x in emoji.batches(n, device):
         yield {"x_0": x, **damaged_copies(x, k, most)}
 
 
+@checks.typed
 def damaged_copies(x: Tensor, k: int = 4, most: float = 0.5) -> dict[str, Tensor]:
     """What an enlarger is told of pictures x (n, 3, S, S): low_res and aug_level, as above."""
-    level = most * torch.rand(len(x), device=x.device)
+    level = checks.number(most, 0, 1, "most") * torch.rand(len(x), device=x.device)
     return {"low_res": augment(data.shrink(x, k), level), "aug_level": level}
 
 

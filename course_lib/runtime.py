@@ -118,9 +118,11 @@ def budget(cpu: int, gpu: int) -> int:
 
 
 def show(obj) -> None:
-    """Show the source of a function, class or module of the library, highlighted in a notebook."""
+    """Show the source of a function, class or module of the library, highlighted in a notebook; without the
+    lines `@checks.typed`, which hold arguments against their annotations."""
     obj = inspect.unwrap(obj)
-    source = textwrap.dedent(inspect.getsource(obj)).rstrip()
+    source = re.sub(r"^ *@checks\.typed\n", "", inspect.getsource(obj), flags=re.MULTILINE)
+    source = textwrap.dedent(source).rstrip()
     name = obj.__name__ if inspect.ismodule(obj) else f"{obj.__module__}.{obj.__qualname__}"
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
         from IPython.display import Markdown, display

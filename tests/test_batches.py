@@ -328,3 +328,14 @@ def test_a_text_tower_as_encoder_gives_what_the_network_reads(faces):
     model = recipes.latent_denoiser((8, 8), words=16)
     assert batch["words"].shape == (5, 16, 16) and not batch["words"].requires_grad
     assert model.loss(**batch).isfinite() and to_float(faces.pictures[:1]).shape == (1, 3, 64, 64)
+
+
+def test_captions_come_with_pictures_and_with_what_is_told_beside():
+    """Pictures as uint8 become floats, and what is told beside each is its own."""
+    faces, encoder = data.emoji(16, "faces"), Encoder()
+    mean = to_float(faces.pictures).mean((1, 2, 3))
+    batch = next(caption_batches(faces, faces.pictures, encoder, 40, mean=mean))
+    assert batch["x_0"].shape == (40, 3, 16, 16) and batch["x_0"].dtype == torch.float32
+    torch.testing.assert_close(batch["x_0"].mean((1, 2, 3)), batch["mean"])
+    with pytest.raises(ValueError, match="they must be of the same"):
+        next(caption_batches(faces, faces.pictures, encoder, 4, mean=mean[:-1]))

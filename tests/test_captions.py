@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from course_lib import data, recipes
-from course_lib.captions import facts, keywords, mostly_captions, random_text, spell_out, texts_of
+from course_lib.captions import (
+    facts,
+    keywords,
+    mostly_captions,
+    mostly_captions_in_english,
+    random_text,
+    spell_out,
+    texts_of,
+)
 
 TABLE = data.table(split="all")
 
@@ -125,3 +133,9 @@ def test_all_captions_are_read_but_words_of_new_concepts_and_two_keycaps():
     assert "tornado" in lost["val"] and all(word.isalpha() for word in lost["val"])
     marked = {row["name"] for row in TABLE if {"#", "*"} & {*model.unread(row["caption"])}}
     assert marked == {"keycap, #", "keycap, *"}
+
+
+def test_captions_in_english_leave_out_the_chinese_name_alone():
+    for row in data.table()[:300]:
+        assert mostly_captions_in_english(row) == [t for t in mostly_captions(row) if t != row["chinese"]]
+    assert any(len(mostly_captions_in_english(row)) < len(mostly_captions(row)) for row in data.table()[:300])

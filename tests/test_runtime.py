@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from course_lib import denoiser, runtime, samplers
+from course_lib.nets import autoencoder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -157,6 +158,14 @@ def test_the_source_of_everything_can_be_shown(capsys, thing, line):
     runtime.show(thing)
     said = capsys.readouterr().out
     assert said.startswith("# course_lib.") and line in said
+
+
+def test_what_is_shown_is_without_the_lines_that_teach_nothing(capsys):
+    runtime.show(autoencoder.VQAutoencoder.quantize)
+    runtime.show(autoencoder.VQAutoencoder)
+    said = capsys.readouterr().out
+    assert "checks.typed" not in said and "checks.pictures" in said
+    assert said.splitlines()[1].startswith("def quantize(self, z: Tensor)")
 
 
 def test_the_benchmark_of_threads_runs(monkeypatch, capsys):

@@ -5,7 +5,7 @@ from transformers import BertConfig, BertModel
 
 from course_lib.nets import text
 from course_lib.nets.text import PAD, START, UNKNOWN, MiniLM, TextTransformer, Tokenizer, signs, words
-from course_lib.nets.transformer import Block, Transformer
+from course_lib.nets.transformer import Block, Cache, Transformer
 
 TEXTS = ["noto red heart", "fluent cat face, dark skin tone", "红心"]
 
@@ -168,3 +168,25 @@ def test_a_layer_is_pytorchs_with_the_norm_first():
     x, mask = torch.randn(2, 5, 16), torch.ones(2, 5).bool()
     mask[1, 3:] = False
     torch.testing.assert_close(ours(x, mask), theirs(x, src_key_padding_mask=~mask), rtol=1e-4, atol=1e-4)
+
+
+def test_minilm_reads_a_text_alike_beside_a_longer_one():
+    """It computes no further than the longest text of a batch, and gives all of `length` places."""
+    model, long = MiniLM(2), "a very long caption about a small dog that runs over a green hill"
+    alone, beside = model.encode(["red apple"]), model.encode(["red apple", long])
+    assert alone["words"].shape == (1, 24, 384) and alone["mask"].sum() == 4
+    torch.testing.assert_close(alone["words"][0], beside["words"][0], atol=1e-5, rtol=1e-4)
+    assert not alone["words"][0, 4:].any()
+
+
+def test_a_tokenizer_is_a_reader_that_gives_numbers():
+    tokenizer = Tokenizer(["red heart", "blue cat"], length=5)
+    assert torch.equal(tokenizer.encode(["blue heart"])["text"], tokenizer(["blue heart"]).ids)
+
+
+def test_a_causal_transformer_takes_no_mask_and_only_it_remembers():
+    x, mask = torch.zeros(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)
+    with pytest.raises(ValueError, match="takes no mask"):
+        Transformer(8, 1, 2, causal=True)(x, mask)
+    with pytest.raises(ValueError, match="only a causal one"):
+        Transformer(8, 1, 2)(x, memory=[Cache()])

@@ -181,8 +181,7 @@ class VQAutoencoder(nn.Module):
 
     @checks.typed
     def quantize(self, z: Tensor) -> Tensor:
-        """Any latents (B, 4 codes, 8, 8) -> the nearest quantised ones; the gradient is that of the identity.
-        """
+        """Latents (B, 4 codes, 8, 8) -> the nearest quantised ones; the gradient is that of the identity."""
         nearest = (z.clamp(-1, 1) * self.reach).round() / self.reach
         return z + (nearest - z).detach()
 
@@ -199,8 +198,8 @@ class VQAutoencoder(nn.Module):
         search: so many steps of `optimize_latents` look for better tokens than the encoder's; whoever decodes
         them need not know.
         """
-        searching = checks.whole(search, 0, what="search") > 0
-        z = optimize_latents(self, x, search, quantize=self.quantize) if searching else self.encode(x)
+        checks.whole(search, 0, what="search")
+        z = optimize_latents(self, x, search, quantize=self.quantize) if search else self.encode(x)
         return self.pack(z)
 
     @checks.typed

@@ -12,6 +12,24 @@ from torch.nn import functional as F
 from .. import checks
 
 
+class Block(nn.Module):
+    """One layer: tokens (B, N, width) -> (B, N, width)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        q, k, v = rearrange(self.qkv(self.norm1(x)), "b n (s h d) -> s b h n d", s=3, h=self.heads)
+        keep = None if mask is None else mask[:, None, None, :]  # no token looks at padding
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
+        x = x + self.out(rearrange(y, "b h n d -> b n (h d)"))
+        return x + self.mlp(self.norm2(x))
+
+
 class Cache:
     """The keys and values that a causal layer has computed: new tokens do not change those of earlier ones.
     Further tokens come one at a time."""
@@ -28,23 +46,15 @@ class Cache:
         return k, v
 
 
-class Block(nn.Module):
-    """One layer: tokens (B, N, width) -> (B, N, width). cache: what it remembers of the tokens before."""
+class CausalBlock(Block):
+    """A layer whose tokens see themselves and what came before. cache: what it remembers of earlier ones."""
 
-    def __init__(self, width: int, heads: int, causal: bool = False):
-        super().__init__()
-        self.heads, self.causal = heads, causal
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x: Tensor, mask: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         q, k, v = rearrange(self.qkv(self.norm1(x)), "b n (s h d) -> s b h n d", s=3, h=self.heads)
         if cache is not None:
             k, v = cache.extend(k, v)
-        keep = None if mask is None else mask[:, None, None, :]  # no token looks at padding
-        causal = self.causal and q.shape[2] == k.shape[2]  # a single new token may look at all
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=causal)
+        first = q.shape[2] == k.shape[2]  # else q is the newest token, which may look at all
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=first)
         x = x + self.out(rearrange(y, "b h n d -> b n (h d)"))
         return x + self.mlp(self.norm2(x))
 
@@ -63,7 +73,8 @@ class Transformer(nn.Module):
         checks.counts(width=width, heads=heads)
         if checks.whole(depth, 0, what="depth") and width % heads:
             raise ValueError(f"width must be a multiple of heads, given {width} and {heads}")
-        self.blocks = nn.ModuleList(Block(width, heads, causal) for _ in range(depth))
+        make = CausalBlock if causal else Block
+        self.causal, self.blocks = causal, nn.ModuleList(make(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     @checks.typed
@@ -73,8 +84,10 @@ class Transformer(nn.Module):
                 checks.capturing() or mask.any(1).all())):
             raise ValueError("the mask must be True on tokens, with a True in every row (a softmax over "
                              f"padding alone is NaN); given {checks.kind(mask)}")
-        for block, cache in zip(self.blocks, memory or [None] * len(self.blocks), strict=True):
-            x = block(x, mask, cache)
+        if (mask if self.causal else memory) is not None:
+            raise ValueError("a causal transformer takes no mask, and only a causal one has a memory")
+        for block, told in zip(self.blocks, memory or [mask] * len(self.blocks), strict=True):
+            x = block(x, told)
         return self.norm(x)
 
 

@@ -6,6 +6,7 @@
 `load(NAME)` gives the shipped network, `get(NAME)` its recipe. What the shipped one did otherwise than its
 recipe says, if anything, stands in its model card, in data/checkpoints/manifest.json.
 """
+from .dalle import dalle, maskgit
 from .imagen import imagen16, imagen64
 from .judges import classifier, clip, tokenizer
 from .latent_models import (
@@ -31,11 +32,10 @@ from .pixel_models import (
     sr16to64_regression,
 )
 from .registry import RECIPES, SHIPPED, Recipe, Store, get, load, recipe
-from .writers import dalle, masked_writer
 
 __all__ = [
     "RECIPES", "SHIPPED", "Recipe", "Store", "ae64", "all32", "blind16", "classifier", "clip", "dalle",
     "faces", "faces32", "get", "imagen16", "imagen64", "latent_denoiser", "latents", "ldm64", "ldm64_weak",
-    "level16", "load", "look_alikes", "masked_writer", "picture_denoiser", "recipe", "sd64", "sr16to64",
+    "level16", "load", "look_alikes", "maskgit", "picture_denoiser", "recipe", "sd64", "sr16to64",
     "sr16to64_regression", "tokenizer", "vae64", "vq64", "vq64x2",
 ]

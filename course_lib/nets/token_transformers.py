@@ -1,9 +1,9 @@
-"""Transformers that write pictures: words and picture tokens in one sequence.
+"""Transformers that generate pictures as tokens: words and picture tokens in one sequence.
 
 | network | order | source |
 |---|---|---|
 | DALLE | one token after the other, each from all before it | Ramesh et al. 2021 (DALL-E) |
-| MaskedWriter | any, several at once, each from all that are known | Chang et al. 2022 (MaskGIT) |
+| MaskGIT | any, several at once, each from all that are known | Chang et al. 2022 (MaskGIT) |
 
 A sequence is `length` words, padded, and then the picture's tokens, row by row. For DALLE
 
@@ -18,18 +18,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import checks
-from .text import PAD, START
+from .text import PAD
 from .transformer import Cache, Transformer, positions
 
 TEXT_SHARE = 1 / 8  # of the loss; the picture has the rest (Ramesh et al. 2021, section 2.2)
 
 
-class Writer(nn.Module):
-    """What both share: numbers become vectors that know their place, a transformer, and an opinion on each
-    picture token.
+@checks.typed
+class TokenTransformer(nn.Module):
+    """What both share: ids become vectors that know their place, then a transformer, then logits.
 
-    vocabulary: how many words there are. codebook_size: how many signs an alphabet has. grid (rows, columns):
-    of the picture's cells, each with `codes` tokens, every one in an alphabet of its own.
+    vocabulary: how many words there are; length: of a text. grid (rows, columns): of the picture's cells,
+    each with `codes` tokens of 0 .. codebook_size - 1. The first and the second token of a cell mean
+    different things, so each has ids of its own: token k of code c is id c * codebook_size + k. causal: each
+    position sees itself and what came before.
     """
 
     def __init__(self, vocabulary: int, length: int, codebook_size: int, grid: Sequence[int] = (8, 8),
@@ -38,23 +40,23 @@ class Writer(nn.Module):
         checks.counts(vocabulary=vocabulary, length=length, codebook_size=codebook_size, codes=codes)
         self.length, self.grid, self.codes = length, tuple(grid), codes
         self.codebook_size, self.n = codebook_size, math.prod(grid) * codes
-        self.words = nn.Embedding(vocabulary, width)
-        self.signs = nn.Embedding(codes * codebook_size + 1, width)
+        self.word_embed = nn.Embedding(vocabulary, width)
+        self.token_embed = nn.Embedding(codes * codebook_size + 1, width)
         self.word_places = positions(length, width)
         self.rows, self.columns = positions(grid[0], width), positions(grid[1], width)
         self.in_cell = positions(codes, width)
         self.body = Transformer(width, depth, heads, causal)
         self.to_words = nn.Linear(width, vocabulary)
-        self.to_signs = nn.Linear(width, codes * codebook_size)
-        which = torch.arange(self.n) % codes  # the alphabet of each place
+        self.to_tokens = nn.Linear(width, codes * codebook_size)
+        which = torch.arange(self.n) % codes  # the code of each place
         self.register_buffer("offset", which * codebook_size, persistent=False)
 
     def places(self) -> Tensor:
-        """A vector for the place of every picture token, (n, width): of its row, its column, its alphabet."""
+        """A vector for the place of every picture token, (n, width): of its row, its column, its code."""
         return (self.rows[:, None, None] + self.columns[:, None] + self.in_cell).flatten(0, 2)
 
-    def numbers(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, rows, columns codes) -> signs (B, n), each in its own alphabet."""
+    def ids(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, rows, columns codes) -> their ids, in a row (B, n)."""
         edges = self.grid[0], self.grid[1] * self.codes
         if tokens.shape[1:] != edges or tokens.dtype != torch.long:
             raise ValueError(f"tokens must be whole numbers (B, {edges[0]}, {edges[1]}), given "
@@ -62,8 +64,8 @@ class Writer(nn.Module):
         return tokens.flatten(1) + self.offset
 
     def own(self, logits: Tensor, first: int = 0) -> Tensor:
-        """Of the logits (B, m, all signs) at the places from `first` on, those of the place's own alphabet,
-        (B, m, codebook_size): a sign of another one cannot stand there."""
+        """Of the logits (B, m, all ids) at the places from `first` on, those of the place's own code,
+        (B, m, codebook_size): no other token can stand there."""
         parts = rearrange(logits, "b m (c k) -> b m c k", c=self.codes)
         which = torch.arange(first, first + logits.shape[1], device=logits.device) % self.codes
         which = which[None, :, None, None].expand(len(parts), -1, 1, self.codebook_size)
@@ -73,63 +75,63 @@ class Writer(nn.Module):
         if text.ndim != 2 or text.shape[1] != self.length or text.dtype != torch.long:
             raise ValueError(f"text must be the numbers of words (B, {self.length}), given "
                              f"{checks.kind(text)}")
-        return self.words(text) + self.word_places
+        return self.word_embed(text) + self.word_places
 
 
-def nothing(n: int, length: int, device=None) -> Tensor:
-    """The numbers of the empty text, (n, length): a start token, then padding."""
-    text = torch.full((n, length), PAD, device=device)
-    text[:, 0] = START
-    return text
-
-
-class DALLE(Writer):
+@checks.typed
+class DALLE(TokenTransformer):
     """One token after the other: causal attention, so each place sees itself and what came before."""
 
+    @checks.typed
     def loss(self, tokens: Tensor, text: Tensor) -> Tensor:
         """-ln p a token, (): 1/8 that of the words, 7/8 that of the picture, each a mean. tokens (B, rows,
         columns codes), text (B, length)."""
-        signs = self.numbers(tokens)
-        x = torch.cat([self._text(text), self.signs(signs[:, :-1]) + self.places()[:-1]], dim=1)
+        ids = self.ids(tokens)
+        x = torch.cat([self._text(text), self.token_embed(ids[:, :-1]) + self.places()[:-1]], dim=1)
         h = self.body(x)
-        say, draw = self.to_words(h[:, :self.length - 1]), self.to_signs(h[:, self.length - 1:])
+        say, draw = self.to_words(h[:, :self.length - 1]), self.to_tokens(h[:, self.length - 1:])
         words = F.cross_entropy(say.transpose(1, 2), text[:, 1:], ignore_index=PAD)
-        picture = F.cross_entropy(draw.transpose(1, 2), signs)
+        picture = F.cross_entropy(draw.transpose(1, 2), ids)
         return TEXT_SHARE * words.nan_to_num() + (1 - TEXT_SHARE) * picture
 
+    @checks.typed
     def read(self, text: Tensor) -> tuple[Tensor, list[Cache]]:
         """Logits of the first picture token, (B, codebook_size), and what the layers remember of the text."""
         memory = [Cache() for _ in self.body.blocks]
         h = self.body(self._text(text), memory=memory)
-        return self.own(self.to_signs(h[:, -1:]))[:, 0], memory
+        return self.own(self.to_tokens(h[:, -1:]))[:, 0], memory
 
+    @checks.typed
     def follow(self, token: Tensor, place: int, memory: list[Cache]) -> Tensor:
         """Logits of the token after `place`, (B, codebook_size), when `token` (B,) stands there. The layers
         look up what they computed for the others in `memory`, and add to it."""
-        x = self.signs(token + self.offset[place]) + self.places()[place]
+        x = self.token_embed(token + self.offset[place]) + self.places()[place]
         h = self.body(x[:, None], memory=memory)
-        return self.own(self.to_signs(h), place + 1)[:, 0]
+        return self.own(self.to_tokens(h), place + 1)[:, 0]
 
 
-class MaskedWriter(Writer):
-    """Any order: attention in both directions, and a sign that stands for "not known yet"."""
+@checks.typed
+class MaskGIT(TokenTransformer):
+    """Any order: attention in both directions, and an id that stands for "not known yet"."""
 
     def __init__(self, *sizes, **more):
         super().__init__(*sizes, **more, causal=False)
-        self.mask = self.codes * self.codebook_size  # the sign
+        self.mask = self.codes * self.codebook_size
 
-    def logits(self, signs: Tensor, text: Tensor) -> Tensor:
-        """What stands at each place, (B, n, codebook_size), given the known signs (B, n)."""
-        x = torch.cat([self._text(text), self.signs(signs) + self.places()], dim=1)
-        known = torch.cat([text != PAD, torch.ones_like(signs, dtype=torch.bool)], dim=1)
-        return self.own(self.to_signs(self.body(x, known)[:, self.length:]))
+    @checks.typed
+    def logits(self, ids: Tensor, text: Tensor) -> Tensor:
+        """What stands at each place, (B, n, codebook_size), given the known ids (B, n)."""
+        x = torch.cat([self._text(text), self.token_embed(ids) + self.places()], dim=1)
+        known = torch.cat([text != PAD, torch.ones_like(ids, dtype=torch.bool)], dim=1)
+        return self.own(self.to_tokens(self.body(x, known)[:, self.length:]))
 
+    @checks.typed
     def loss(self, tokens: Tensor, text: Tensor) -> Tensor:
         """-ln p of the tokens that were hidden, (), a mean. The share that is hidden is cos(pi u / 2), u even
         in 0 .. 1: often much, seldom little."""
-        signs = self.numbers(tokens)
-        share = torch.cos(torch.rand(len(signs), 1, device=signs.device) * math.pi / 2)
-        hidden = torch.rand(signs.shape, device=signs.device) < share
-        logits = self.logits(signs.masked_fill(hidden, self.mask), text)
-        error = F.cross_entropy(logits.transpose(1, 2), signs - self.offset, reduction="none")
+        ids = self.ids(tokens)
+        share = torch.cos(torch.rand(len(ids), 1, device=ids.device) * math.pi / 2)
+        hidden = torch.rand(ids.shape, device=ids.device) < share
+        logits = self.logits(ids.masked_fill(hidden, self.mask), text)
+        error = F.cross_entropy(logits.transpose(1, 2), ids - self.offset, reduction="none")
         return (error * hidden).sum() / hidden.sum().clamp(min=1)

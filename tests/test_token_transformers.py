@@ -4,14 +4,24 @@ import math
 import pytest
 import torch
 
-from course_lib.nets.text import PAD
+from course_lib import data, recipes
+from course_lib.nets.text import PAD, START
+from course_lib.nets.token_transformers import DALLE, MaskGIT
 from course_lib.nets.transformer import Cache, Transformer
-from course_lib.nets.writers import DALLE, MaskedWriter, nothing
+from course_lib.recipes import latent_models
+from course_lib.recipes.dalle import tokens as tokens_of
 
 
 def build(kind, **more):
     torch.manual_seed(0)
     return kind(20, 5, 7, (2, 3), codes=2, width=32, depth=2, **more).eval()
+
+
+def nothing(n, length):
+    """The empty text: a start token, then padding."""
+    text = torch.full((n, length), PAD)
+    text[:, 0] = START
+    return text
 
 
 def example(n=2):
@@ -23,8 +33,8 @@ def example(n=2):
 
 def written_out(model, tokens, text):
     """Logits of every picture token from the whole sequence at once, (B, n, codebook_size)."""
-    x = torch.cat([model._text(text), model.signs(model.numbers(tokens)[:, :-1]) + model.places()[:-1]], 1)
-    return model.own(model.to_signs(model.body(x)[:, model.length - 1:]))
+    x = torch.cat([model._text(text), model.token_embed(model.ids(tokens)[:, :-1]) + model.places()[:-1]], 1)
+    return model.own(model.to_tokens(model.body(x)[:, model.length - 1:]))
 
 
 @torch.no_grad()
@@ -50,7 +60,7 @@ def test_a_token_hears_of_nothing_that_comes_later():
 
 def test_the_loss_of_dalle_is_one_eighth_words_and_seven_eighths_picture():
     model, (tokens, text) = build(DALLE), example()
-    for layer in (model.to_words, model.to_signs):
+    for layer in (model.to_words, model.to_tokens):
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
     even = math.log(20) / 8 + 7 / 8 * math.log(14)  # all equally likely
@@ -59,10 +69,10 @@ def test_the_loss_of_dalle_is_one_eighth_words_and_seven_eighths_picture():
     assert silent == pytest.approx(7 / 8 * math.log(14), rel=1e-5)
 
 
-def test_each_place_has_its_own_alphabet():
+def test_each_place_has_the_ids_of_its_own_code():
     model, (tokens, _) = build(DALLE), example()
-    signs = model.numbers(tokens)
-    assert ((signs >= 7) == (torch.arange(12) % 2 == 1)).all()
+    ids = model.ids(tokens)
+    assert ((ids >= 7) == (torch.arange(12) % 2 == 1)).all()
     logits = torch.arange(14.0).expand(1, 12, 14)
     own = model.own(logits)
     assert own[0, 0].tolist() == [*range(7)] and own[0, 1].tolist() == [*range(7, 14)]
@@ -71,13 +81,13 @@ def test_each_place_has_its_own_alphabet():
 
 @torch.no_grad()
 def test_the_masked_one_sees_both_sides_and_no_padding():
-    model, (tokens, text) = build(MaskedWriter), example()
-    signs = model.numbers(tokens)
-    before, changed = model.logits(signs, text), signs.clone()
+    model, (tokens, text) = build(MaskGIT), example()
+    ids = model.ids(tokens)
+    before, changed = model.logits(ids, text), ids.clone()
     changed[:, 8] = model.mask
     assert not torch.allclose(model.logits(changed, text)[:, 2], before[:, 2])
-    torch.nn.init.normal_(model.words.weight[PAD])
-    torch.testing.assert_close(model.logits(signs, text), before)
+    torch.nn.init.normal_(model.word_embed.weight[PAD])
+    torch.testing.assert_close(model.logits(ids, text), before)
 
 
 @torch.no_grad()
@@ -86,11 +96,26 @@ def test_every_place_has_a_vector_of_its_own():
 
 
 def test_the_masked_loss_counts_hidden_tokens_alone():
-    """Equal logits cost ln 7 whatever is hidden; and nothing of what is hidden may be seen."""
-    model, (tokens, text) = build(MaskedWriter), example(64)
-    torch.nn.init.zeros_(model.to_signs.weight)
-    torch.nn.init.zeros_(model.to_signs.bias)
+    """Equal logits cost ln 7 a hidden token, however many are hidden."""
+    model, (tokens, text) = build(MaskGIT), example(64)
+    torch.nn.init.zeros_(model.to_tokens.weight)
+    torch.nn.init.zeros_(model.to_tokens.bias)
     assert model.loss(tokens, text).item() == pytest.approx(math.log(7), rel=1e-5)
+
+
+def test_what_is_hidden_is_not_seen_and_often_much(monkeypatch):
+    """Of a picture the share cos(pi u / 2) is hidden, in the mean 2 / pi; the others are the true ones."""
+    model, (tokens, text), seen = build(MaskGIT), example(4000), []
+
+    def spy(ids, text):
+        seen.append(ids)
+        return torch.zeros(*ids.shape, 7)
+    monkeypatch.setattr(model, "logits", spy)
+    torch.manual_seed(0)
+    model.loss(tokens, text)
+    hidden = seen[0] == model.mask
+    assert hidden.float().mean().item() == pytest.approx(2 / math.pi, abs=0.02)
+    assert torch.equal(seen[0][~hidden], model.ids(tokens)[~hidden])
 
 
 def test_after_the_first_tokens_they_come_one_at_a_time():
@@ -107,3 +132,13 @@ def test_wrong_texts_and_tokens_are_named():
         model.loss(tokens[:, :, :3], text)
     with pytest.raises(ValueError, match=r"text must be the numbers of words \(B, 5\)"):
         model.loss(tokens, text[:, :4])
+
+
+def test_what_dalle_learns_are_the_tokens_of_its_codec(a_few, monkeypatch):
+    """In the order of the pictures: `pack` of the kept latents is what the codec gives for the pictures."""
+    few, codec = a_few(64, "train"), recipes.load("vq64x2")
+    x = data.to_float(few.pictures[:6])
+    with torch.inference_mode():
+        z = codec.encode(x)
+        monkeypatch.setattr(latent_models, "latents", lambda *_: z)
+        assert torch.equal(tokens_of(), codec.encode_tokens(x))
