@@ -5,6 +5,7 @@
 | guide     | null + w (cond - null): away from what it says without the text  | Ho & Salimans 2022 |
 | autoguide | weaker + w (strong - weaker): away from a weaker model's mistakes | Karras et al. 2024 |
 | clip_x0   | held within the range of pictures                                 | Ho et al. 2020, code |
+| dynamic_threshold | the same, by a range that each picture finds for itself   | Saharia et al. 2022 |
 
 What they return is again a denoiser, (x_t, t) -> Pred, and knows its schedule: so they can be combined.
 `drop` and `augment` are what a network must have met in training to be guided, or to forgive a flawed small
@@ -107,6 +108,21 @@ def clip_x0(denoise: Callable, limit: float = 1.0) -> Composed:
     def clipped(x_t: Tensor, t: Tensor, **cond) -> Pred:
         return pred(denoise(x_t, t, **cond).x0.clamp(-limit, limit), schedule, x_t, t)
     return Composed(schedule, clipped)
+
+
+@checks.typed
+def dynamic_threshold(denoise: Callable, q: float = 0.995) -> Composed:
+    """Dynamic thresholding (Saharia et al. 2022, Imagen, section 2.3): of each picture, c is the q-quantile
+    of |x0_hat|, but at least 1; x0_hat is held within [-c, c] and divided by c. So strong guidance, which
+    pushes many pixels beyond the range, does not leave them all at its edge. eps follows."""
+    checks.number(q, 0, 1, "q")
+    schedule = _schedule(denoise, needed=True)
+
+    def held(x_t: Tensor, t: Tensor, **cond) -> Pred:
+        x0 = denoise(x_t, t, **cond).x0
+        c = like(x0.flatten(1).abs().float().quantile(q, dim=1).clamp(min=1).to(x0), x0)
+        return pred(x0.clamp(-c, c) / c, schedule, x_t, t)
+    return Composed(schedule, held)
 
 
 @checks.typed

@@ -24,11 +24,11 @@ from course_lib.schedules import Cosine
 from course_lib.systems import LatentDiffusion, StableDiffusion
 
 NAMES = ["faces", "faces32", "all32", "level16", "blind16", "ae64", "vae64", "vq64", "vq64x2",
-         "sr16to64", "sr16to64_regression", "imagen16", "imagen64", "ldm64", "ldm64_weak", "sd64",
+         "sr16to64", "sr16to64_regression", "imagen", "imagen_enlarger", "ldm64", "ldm64_weak", "sd64",
          "classifier", "clip", "dalle", "maskgit"]
 CONDITIONS = {"sr16to64": ("low_res", "aug_level"), "sr16to64_regression": ("low_res",),
-              "ldm64": ("label",), "sd64": ("words", "mask"), "imagen16": ("words", "mask"),
-              "imagen64": ("words", "mask", "low_res", "aug_level"),
+              "ldm64": ("label",), "sd64": ("words", "mask"), "imagen": ("words", "mask"),
+              "imagen_enlarger": ("words", "mask", "low_res", "aug_level"),
               "classifier": ("category", "tone", "style"), "clip": ("tokens", "match"),
               "dalle": ("text",), "maskgit": ("text",)}
 SHIPPED = recipes.SHIPPED.cards()

@@ -3,11 +3,12 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from course_lib import data, recipes
 from course_lib.nets.text import PAD, START
 from course_lib.nets.token_transformers import DALLE, MaskGIT
-from course_lib.nets.transformer import Cache, Transformer
+from course_lib.nets.transformer import Cache, Transformer, looks_back
 from course_lib.recipes import latent_models
 from course_lib.recipes.dalle import tokens as tokens_of
 
@@ -34,7 +35,7 @@ def example(n=2):
 def written_out(model, tokens, text):
     """Logits of every picture token from the whole sequence at once, (B, n, codebook_size)."""
     x = torch.cat([model._text(text), model.token_embed(model.ids(tokens)[:, :-1]) + model.places()[:-1]], 1)
-    return model.own(model.to_tokens(model.body(x)[:, model.length - 1:]))
+    return model.to_tokens(model.body(x)[:, model.length - 1:])
 
 
 @torch.no_grad()
@@ -60,23 +61,24 @@ def test_a_token_hears_of_nothing_that_comes_later():
 
 def test_the_loss_of_dalle_is_one_eighth_words_and_seven_eighths_picture():
     model, (tokens, text) = build(DALLE), example()
-    for layer in (model.to_words, model.to_tokens):
+    for layer in (model.to_words, *model.heads):
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
-    even = math.log(20) / 8 + 7 / 8 * math.log(14)  # all equally likely
+    even = math.log(20) / 8 + 7 / 8 * math.log(7)  # all equally likely
     assert model.loss(tokens, text).item() == pytest.approx(even, rel=1e-5)
     silent = model.loss(tokens, nothing(2, 5)).item()  # no word to predict
-    assert silent == pytest.approx(7 / 8 * math.log(14), rel=1e-5)
+    assert silent == pytest.approx(7 / 8 * math.log(7), rel=1e-5)
 
 
 def test_each_place_has_the_ids_of_its_own_code():
     model, (tokens, _) = build(DALLE), example()
     ids = model.ids(tokens)
     assert ((ids >= 7) == (torch.arange(12) % 2 == 1)).all()
-    logits = torch.arange(14.0).expand(1, 12, 14)
-    own = model.own(logits)
-    assert own[0, 0].tolist() == [*range(7)] and own[0, 1].tolist() == [*range(7, 14)]
-    assert torch.equal(model.own(logits[:, 3:], first=3), own[:, 3:])
+    h = torch.randn(1, 12, 32)
+    logits = model.to_tokens(h)
+    for place, head in ((2, model.heads[0]), (5, model.heads[1])):
+        torch.testing.assert_close(logits[:, place], head(h[:, place]))
+    torch.testing.assert_close(model.to_tokens(h[:, 3:], first=3), logits[:, 3:])
 
 
 @torch.no_grad()
@@ -98,8 +100,9 @@ def test_every_place_has_a_vector_of_its_own():
 def test_the_masked_loss_counts_hidden_tokens_alone():
     """Equal logits cost ln 7 a hidden token, however many are hidden."""
     model, (tokens, text) = build(MaskGIT), example(64)
-    torch.nn.init.zeros_(model.to_tokens.weight)
-    torch.nn.init.zeros_(model.to_tokens.bias)
+    for head in model.heads:
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
     assert model.loss(tokens, text).item() == pytest.approx(math.log(7), rel=1e-5)
 
 
@@ -118,12 +121,22 @@ def test_what_is_hidden_is_not_seen_and_often_much(monkeypatch):
     assert torch.equal(seen[0][~hidden], model.ids(tokens)[~hidden])
 
 
-def test_after_the_first_tokens_they_come_one_at_a_time():
-    body, x = Transformer(16, 1, causal=True), torch.randn(1, 4, 16)
-    memory = [Cache()]
-    body(x[:, :2], memory=memory)
-    with pytest.raises(ValueError, match="one at a time; given 2"):
-        body(x[:, 2:], memory=memory)
+@torch.no_grad()
+def test_a_causal_transformer_goes_on_by_any_number_of_tokens():
+    torch.manual_seed(0)
+    body, x, memory = Transformer(16, 2, causal=True), torch.randn(1, 6, 16), [Cache(), Cache()]
+    parts = [body(part, memory=memory) for part in x.split([2, 3, 1], dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), body(x))
+
+
+def test_nobody_looks_ahead_and_every_look_is_shared_out():
+    torch.manual_seed(0)
+    q, k = torch.randn(1, 2, 3, 8), torch.randn(1, 2, 5, 8)
+    look = looks_back(q, k)
+    torch.testing.assert_close(look.sum(3), torch.ones(1, 2, 3))
+    assert torch.equal(look[0, 0] > 0, torch.ones(3, 5, dtype=torch.bool).tril(2))
+    by_torch = F.scaled_dot_product_attention(k, k, k, is_causal=True)
+    torch.testing.assert_close(looks_back(k, k) @ k, by_torch)
 
 
 def test_wrong_texts_and_tokens_are_named():

@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,7 +46,7 @@ class TokenTransformer(nn.Module):
         self.in_cell = positions(codes, width)
         self.body = Transformer(width, depth, heads, causal)
         self.to_words = nn.Linear(width, vocabulary)
-        self.to_tokens = nn.Linear(width, codes * codebook_size)
+        self.heads = nn.ModuleList(nn.Linear(width, codebook_size) for _ in range(codes))
         which = torch.arange(self.n) % codes  # the code of each place
         self.register_buffer("offset", which * codebook_size, persistent=False)
 
@@ -63,13 +62,14 @@ class TokenTransformer(nn.Module):
                              f"{checks.kind(tokens)}")
         return tokens.flatten(1) + self.offset
 
-    def own(self, logits: Tensor, first: int = 0) -> Tensor:
-        """Of the logits (B, m, all ids) at the places from `first` on, those of the place's own code,
-        (B, m, codebook_size): no other token can stand there."""
-        parts = rearrange(logits, "b m (c k) -> b m c k", c=self.codes)
-        which = torch.arange(first, first + logits.shape[1], device=logits.device) % self.codes
-        which = which[None, :, None, None].expand(len(parts), -1, 1, self.codebook_size)
-        return parts.gather(2, which)[:, :, 0]
+    def to_tokens(self, h: Tensor, first: int = 0) -> Tensor:
+        """Vectors (B, m, width) at the places from `first` on -> logits of the tokens that can stand there,
+        (B, m, codebook_size): each code has a head of its own."""
+        logits = h.new_empty(*h.shape[:2], self.codebook_size)
+        for c, head in enumerate(self.heads):
+            start = (c - first) % self.codes
+            logits[:, start::self.codes] = head(h[:, start::self.codes])
+        return logits
 
     def _text(self, text: Tensor) -> Tensor:
         if text.ndim != 2 or text.shape[1] != self.length or text.dtype != torch.long:
@@ -90,8 +90,8 @@ class DALLE(TokenTransformer):
         x = torch.cat([self._text(text), self.token_embed(ids[:, :-1]) + self.places()[:-1]], dim=1)
         h = self.body(x)
         say, draw = self.to_words(h[:, :self.length - 1]), self.to_tokens(h[:, self.length - 1:])
-        words = F.cross_entropy(say.transpose(1, 2), text[:, 1:], ignore_index=PAD)
-        picture = F.cross_entropy(draw.transpose(1, 2), ids)
+        words = F.cross_entropy(say.flatten(0, 1), text[:, 1:].flatten(), ignore_index=PAD)
+        picture = F.cross_entropy(draw.flatten(0, 1), tokens.flatten())
         return TEXT_SHARE * words.nan_to_num() + (1 - TEXT_SHARE) * picture
 
     @checks.typed
@@ -99,7 +99,7 @@ class DALLE(TokenTransformer):
         """Logits of the first picture token, (B, codebook_size), and what the layers remember of the text."""
         memory = [Cache() for _ in self.body.blocks]
         h = self.body(self._text(text), memory=memory)
-        return self.own(self.to_tokens(h[:, -1:]))[:, 0], memory
+        return self.to_tokens(h[:, -1:])[:, 0], memory
 
     @checks.typed
     def follow(self, token: Tensor, place: int, memory: list[Cache]) -> Tensor:
@@ -107,7 +107,7 @@ class DALLE(TokenTransformer):
         look up what they computed for the others in `memory`, and add to it."""
         x = self.token_embed(token + self.offset[place]) + self.places()[place]
         h = self.body(x[:, None], memory=memory)
-        return self.own(self.to_tokens(h), place + 1)[:, 0]
+        return self.to_tokens(h, place + 1)[:, 0]
 
 
 @checks.typed
@@ -123,7 +123,7 @@ class MaskGIT(TokenTransformer):
         """What stands at each place, (B, n, codebook_size), given the known ids (B, n)."""
         x = torch.cat([self._text(text), self.token_embed(ids) + self.places()], dim=1)
         known = torch.cat([text != PAD, torch.ones_like(ids, dtype=torch.bool)], dim=1)
-        return self.own(self.to_tokens(self.body(x, known)[:, self.length:]))
+        return self.to_tokens(self.body(x, known)[:, self.length:])
 
     @checks.typed
     def loss(self, tokens: Tensor, text: Tensor) -> Tensor:
@@ -133,5 +133,5 @@ class MaskGIT(TokenTransformer):
         share = torch.cos(torch.rand(len(ids), 1, device=ids.device) * math.pi / 2)
         hidden = torch.rand(ids.shape, device=ids.device) < share
         logits = self.logits(ids.masked_fill(hidden, self.mask), text)
-        error = F.cross_entropy(logits.transpose(1, 2), ids - self.offset, reduction="none")
+        error = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(hidden)
         return (error * hidden).sum() / hidden.sum().clamp(min=1)

@@ -32,15 +32,13 @@ class Block(nn.Module):
 
 class Cache:
     """The keys and values that a causal layer has computed: new tokens do not change those of earlier ones.
-    Further tokens come one at a time."""
+    """
     k: Tensor | None = None
     v: Tensor | None = None
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, heads, N, d) of all tokens, the new ones last."""
         if self.k is not None:
-            if k.shape[2] != 1:
-                raise ValueError(f"after the first tokens, one at a time; given {k.shape[2]}")
             k, v = torch.cat([self.k, k], dim=2), torch.cat([self.v, v], dim=2)
         self.k, self.v = k, v
         return k, v
@@ -53,10 +51,17 @@ class CausalBlock(Block):
         q, k, v = rearrange(self.qkv(self.norm1(x)), "b n (s h d) -> s b h n d", s=3, h=self.heads)
         if cache is not None:
             k, v = cache.extend(k, v)
-        first = q.shape[2] == k.shape[2]  # else q is the newest token, which may look at all
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=first)
+        y = looks_back(q, k) @ v
         x = x + self.out(rearrange(y, "b h n d -> b n (h d)"))
         return x + self.mlp(self.norm2(x))
+
+
+def looks_back(q: Tensor, k: Tensor) -> Tensor:
+    """How much each query (B, heads, M, d) looks at each key (B, heads, N, d), (B, heads, M, N): rows that
+    sum to 1. The queries are those of the last M of the N tokens, and none looks ahead."""
+    far = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+    ahead = far.triu(1 + k.shape[2] - q.shape[2])
+    return (q @ k.transpose(2, 3) / q.shape[3] ** 0.5).masked_fill(ahead, -torch.inf).softmax(3).to(k.dtype)
 
 
 @checks.typed

@@ -7,8 +7,8 @@
 recipe says, if anything, stands in its model card, in data/checkpoints/manifest.json.
 """
 from .dalle import dalle, maskgit
-from .imagen import imagen16, imagen64
-from .judges import classifier, clip, tokenizer
+from .imagen import imagen, imagen_enlarger
+from .judges import classifier, clip, clip_judge, tokenizer
 from .latent_models import (
     ae64,
     latent_denoiser,
@@ -32,10 +32,12 @@ from .pixel_models import (
     sr16to64_regression,
 )
 from .registry import RECIPES, SHIPPED, Recipe, Store, get, load, recipe
+from .unclip import unclip, unclip_prior, unclip_prior_ar
 
 __all__ = [
-    "RECIPES", "SHIPPED", "Recipe", "Store", "ae64", "all32", "blind16", "classifier", "clip", "dalle",
-    "faces", "faces32", "get", "imagen16", "imagen64", "latent_denoiser", "latents", "ldm64", "ldm64_weak",
-    "level16", "load", "look_alikes", "maskgit", "picture_denoiser", "recipe", "sd64", "sr16to64",
-    "sr16to64_regression", "tokenizer", "vae64", "vq64", "vq64x2",
+    "RECIPES", "SHIPPED", "Recipe", "Store", "ae64", "all32", "blind16", "classifier", "clip", "clip_judge",
+    "dalle", "faces", "faces32", "get", "imagen", "imagen_enlarger", "latent_denoiser", "latents", "ldm64",
+    "ldm64_weak", "level16", "load", "look_alikes", "maskgit", "picture_denoiser", "recipe", "sd64",
+    "sr16to64", "sr16to64_regression", "tokenizer", "unclip", "unclip_prior", "unclip_prior_ar", "vae64",
+    "vq64", "vq64x2",
 ]

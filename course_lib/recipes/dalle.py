@@ -7,6 +7,7 @@ from torch import Tensor
 from .. import batches, data
 from ..nets.autoencoder import VQAutoencoder
 from ..nets.token_transformers import DALLE, MaskGIT
+from ..systems import DallE
 from . import latent_models
 from .judges import tokenizer
 from .registry import SHIPPED, Recipe, Store, recipe
@@ -28,7 +29,12 @@ def token_recipe(kind, steps: int) -> Recipe:
         for batch in batches.caption_batches(emoji, tokens(split, store), words, 32, device):
             yield {"tokens": batch["x_0"], "text": batch["text"]}
     build = partial(kind, len(words), words.length, math.prod(VQAutoencoder.levels), codes=2)
-    return Recipe(build, make, steps, needs=(CODEC,))
+    return Recipe(build, make, steps, needs=(CODEC,), assemble=system)
+
+
+def system(model, store: Store) -> DallE:
+    """The whole; the CLIP that ranks is the one that Stable Diffusion reads with."""
+    return DallE(tokenizer(), model, store.load(CODEC), store.load("clip"))
 
 
 @recipe

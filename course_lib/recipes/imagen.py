@@ -5,9 +5,9 @@ from functools import partial
 from .. import batches, data
 from ..captions import mostly_captions_in_english
 from ..nets.text import MiniLM
-from ..nets.unet import LevelEmbed
-from .pixel_models import picture_denoiser
-from .registry import Recipe, recipe
+from ..systems import Imagen
+from .pixel_models import enlarger, picture_denoiser
+from .registry import Recipe, Store, recipe
 
 
 def of_captioned_pictures(n: int, size: int, change=lambda x: {}):
@@ -22,15 +22,19 @@ def of_captioned_pictures(n: int, size: int, change=lambda x: {}):
 
 
 @recipe
-def imagen16() -> Recipe:
+def imagen() -> Recipe:
     """The first stage of Imagen: text to 16 x 16 pixels."""
     build = partial(picture_denoiser, (96, 112), patch=2, words=MiniLM.width)
-    return Recipe(build, of_captioned_pictures(64, 16), steps=10_000)
+    return Recipe(build, of_captioned_pictures(64, 16), steps=10_000, assemble=system)
 
 
 @recipe
-def imagen64() -> Recipe:
+def imagen_enlarger() -> Recipe:
     """The second stage of Imagen: text and 16 px to 64 px, the small picture up to half noise."""
-    build = partial(picture_denoiser, (48, 96), words=MiniLM.width, cond_ch=3,
-                    vectors={"aug_level": LevelEmbed})
+    build = partial(enlarger, words=MiniLM.width)
     return Recipe(build, of_captioned_pictures(16, 64, batches.damaged_copies), steps=24_000)
+
+
+def system(model, store: Store) -> Imagen:
+    """The whole: MiniLM reads, and both stages are told."""
+    return Imagen(MiniLM(), model, store.load("imagen_enlarger"))

@@ -24,12 +24,23 @@ def accuracy(model: Classifier, store: Store) -> dict[str, float]:
     return {f"{k}_right": round(v, 4) for k, v in right.items()}
 
 
+def clip_recipe(steps: int, **more) -> Recipe:
+    """What both CLIPs share: captions, names, keywords and Chinese names of the training split."""
+    def make(split="train", device=None, store=None):
+        return batches.pair_batches(data.emoji(64, split=split), tokenizer(), 192, device)
+    return Recipe(lambda: CLIP(tokenizer(), **more), make, steps, measure=retrieval)
+
+
 @recipe
 def clip() -> Recipe:
     """CLIP on captions, names, keywords and Chinese names of the training split."""
-    def make(split="train", device=None, store=None):
-        return batches.pair_batches(data.emoji(64, split=split), tokenizer(), 192, device)
-    return Recipe(lambda: CLIP(tokenizer()), make, steps=1_500, measure=retrieval)
+    return clip_recipe(1_500)
+
+
+@recipe
+def clip_judge() -> Recipe:
+    """A second CLIP, that no system reads or is ranked by: it only judges."""
+    return clip_recipe(2_500, width=48)
 
 
 def retrieval(model: CLIP, store: Store) -> dict[str, float]:

@@ -59,9 +59,9 @@ def blind16() -> Recipe:
     return replace(level16(), build=build)
 
 
-def enlarger() -> Denoiser:
-    """The network of both enlargers: 64 px pictures beside small ones and the share of noise on these."""
-    return picture_denoiser((48, 96), cond_ch=3, vectors={"aug_level": LevelEmbed})
+def enlarger(**more) -> Denoiser:
+    """The network of all enlargers: 64 px pictures beside small ones and the share of noise on these."""
+    return picture_denoiser((48, 96), cond_ch=3, vectors={"aug_level": LevelEmbed}, **more)
 
 
 @recipe

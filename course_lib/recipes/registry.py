@@ -29,7 +29,7 @@ class Recipe:
     needs: the checkpoints that it reads, learns on or starts from.
     prepare: (model, store, fresh) -> None, called once before the first step: what does not come by training.
         fresh: False where the run goes on from the shipped weights.
-    assemble: (model, store) -> what `load` gives; the model itself, or a system around it.
+    assemble: (model, store, **options) -> what `load` gives; the model itself, or a system around it.
     measure: (model, store) -> figures for the model card, beside the loss on new pictures.
     """
     build: Callable[[], nn.Module]
@@ -39,7 +39,7 @@ class Recipe:
     ema: float = 0.999
     needs: tuple[str, ...] = ()
     prepare: Callable[[nn.Module, "Store", bool], None] = lambda model, store, fresh: None
-    assemble: Callable[[nn.Module, "Store"], object] = lambda model, store: model
+    assemble: Callable[..., object] = lambda model, store: model
     measure: Callable[[nn.Module, "Store"], dict[str, float]] = lambda model, store: {}
 
     def loss(self, model: nn.Module, batch: dict) -> Tensor:
@@ -104,10 +104,11 @@ class Store:
         return files.verified(self.folder / _file_of(name, card, f"{RESTORE}."), card["sha256"],
                               f"{RESTORE}.")
 
-    def load(self, name: str, device=None):
+    def load(self, name: str, device=None, **options):
         """The trained network of that name, averaged weights, eval mode, or the system that is built around
-        it, on a device. Raises ValueError where its file is damaged, or where what it was built on is no
-        longer there. Torch's random state stays as it was."""
+        it, on a device. options: what the system may be asked for. Torch's random state stays as it was.
+
+        Raises ValueError where its file is damaged, or where what it was built on is no longer there."""
         card, cards = self.card(name), self.cards()
         plan = get(name)
         for need, digest in card["needs"].items():
@@ -118,7 +119,7 @@ class Store:
                     f"`python -m course_lib.recipes {name} --ship`.")
         model = plan.new()
         files.fill(model, self.weights(name), str(self.folder / card["file"]))
-        whole = plan.assemble(model.eval(), self)
+        whole = plan.assemble(model.eval(), self, **options)
         return whole if device is None else whole.to(device)
 
     def weights(self, name: str) -> dict[str, Tensor]:
@@ -170,8 +171,8 @@ def _copy(source: Path, digest: str, path: Path) -> None:
 SHIPPED = Store(CHECKPOINTS)
 
 
-def load(name: str, device=None):
+def load(name: str, device=None, **options):
     """The shipped network or system of that name: `Store.load` of data/checkpoints."""
-    return SHIPPED.load(name, device)
+    return SHIPPED.load(name, device, **options)
 
 

@@ -68,8 +68,8 @@ def seeded(seed: int):
 
 
 class System:
-    """A dataclass of parts that were trained separately: a denoiser of samples of `shape`, and others. Each
-    can be exchanged: `replace(system, decoder=other)`, from dataclasses."""
+    """A dataclass of parts that were trained separately. Each can be exchanged: `replace(system,
+    decoder=other)`, from dataclasses. Most have a denoiser of samples of `shape`."""
 
     def to(self, device) -> "System":
         """Move all parts to a device; returns the system itself. device None: they stay."""
@@ -89,3 +89,20 @@ class System:
         """The noise that n samples start from, (n, *shape): the same for the same seed, on every device."""
         shape = (checks.whole(n, 1, what="n"), *self.shape)
         return self.denoiser.schedule.start(shape, of_seed(seed), self.device)
+
+
+class TextToPicture(System):
+    """text encoder -> something in between -> decoder. `intermediate` gives what lies between: a latent,
+    tokens, an embedding or a small picture; `generate` goes all the way."""
+
+    @checks.typed
+    def cond(self, texts: list[str]) -> dict[str, Tensor]:
+        """What the networks are told about the texts; [""] is what they were told without one."""
+        return {name: v.to(self.device) for name, v in encode(self.text_encoder, texts).items()}
+
+    @checks.typed
+    def told(self, texts: list[str], negative: str | list[str] | None = None) -> tuple[dict, dict]:
+        """The same of the prompts and of the texts to stay away from, by default the empty one. Warns of
+        words that the text encoder does not read."""
+        texts, negative = check_prompts(self.text_encoder, texts, negative)
+        return self.cond(texts), self.cond(negative)

@@ -11,12 +11,12 @@ from ..denoiser import Denoiser
 from ..guidance import guide
 from ..nets.autoencoder import LATENT, Decoder
 from ..samplers import Step, dpmpp_2m, draw
-from .prompts import System, TextEncoder, check_prompts, encode, seeded
+from .prompts import TextEncoder, TextToPicture, seeded
 
 
 @checks.typed
 @dataclass
-class StableDiffusion(System):
+class StableDiffusion(TextToPicture):
     """Text -> pictures, in three parts."""
     text_encoder: TextEncoder
     denoiser: Denoiser
@@ -24,17 +24,21 @@ class StableDiffusion(System):
     shape: tuple[int, ...] = (8, LATENT, LATENT)  # of a latent
 
     @checks.typed
-    def cond(self, texts: list[str]) -> dict[str, Tensor]:
-        """What the denoiser is told about the texts; [""] is what it was told without one."""
-        return {name: v.to(self.device) for name, v in encode(self.text_encoder, texts).items()}
-
-    @checks.typed
     def guided(self, texts: list[str], w: float | Callable = 3.0, negative: str | list[str] | None = None,
                rescale: float = 0.0):
         """The denoiser under guidance: (z_t, t) -> Pred. w = 1 follows the text alone, w = 0 only
         `negative`, the text to stay away from; by default the empty one. w and rescale as in `guide`."""
-        texts, negative = check_prompts(self.text_encoder, texts, negative)
-        return guide(self.denoiser, self.cond(texts), self.cond(negative), w, rescale)
+        return guide(self.denoiser, *self.told(texts, negative), w, rescale)
+
+    @checks.typed
+    @torch.no_grad()
+    def intermediate(self, texts: list[str], steps: int = 20, w: float | Callable = 3.0, seed: int = 0, *,
+                     negative: str | list[str] | None = None, rescale: float = 0.0,
+                     step: Step | None = None) -> Tensor:
+        """The latents that `generate` decodes, (len(texts), *shape)."""
+        denoise = self.guided(texts, w, negative, rescale)
+        with seeded(seed):
+            return draw(denoise, denoise.schedule, self.start(len(texts), seed), steps, step or dpmpp_2m())
 
     @checks.typed
     @torch.no_grad()
@@ -49,7 +53,5 @@ class StableDiffusion(System):
         and signs that the text encoder does not know, in whatever script, and words beyond its length do
         not count; a warning names them.
         """
-        denoise = self.guided(texts, w, negative, rescale)
-        with seeded(seed):
-            z = draw(denoise, denoise.schedule, self.start(len(texts), seed), steps, step or dpmpp_2m())
+        z = self.intermediate(texts, steps, w, seed, negative=negative, rescale=rescale, step=step)
         return self.decoder.decode(z).clamp(-1, 1)
