@@ -10,6 +10,7 @@ from course_lib.guidance import (
     autoguide,
     clip_x0,
     drop,
+    dynamic_threshold,
     guide,
     interval,
     same_schedule,
@@ -164,6 +165,25 @@ def test_a_clipped_picture_keeps_its_range_and_its_noise_follows(schedule, limit
 def test_a_wrong_limit_is_named(limit):
     with pytest.raises(ValueError, match="limit must be one number, at least 0; given"):
         clip_x0(Denoiser(Sine(), DDPM(10)), limit)
+
+
+def test_a_dynamic_threshold_is_found_by_each_picture_for_itself():
+    """A dull picture stays, of a wild one c is the quantile of |x0|; clipped to c and divided by it."""
+    schedule = DDPM(10)
+    g = torch.Generator().manual_seed(0)
+    x0 = torch.randn(3, 3, 8, 8, generator=g) * torch.tensor([0.1, 2.0, -5.0]).view(3, 1, 1, 1)
+    free = Composed(schedule, lambda x, t: Pred(x0, x))
+    x, t = torch.randn(x0.shape, generator=g), torch.tensor(5)
+    held = dynamic_threshold(free, 0.9)(x, t)
+    assert torch.equal(held.x0[0], x0[0])
+    for wild, out in zip(x0[1:], held.x0[1:], strict=True):
+        c = wild.abs().flatten().sort().values[int(0.9 * 191)]
+        assert (out.abs() >= 0.999).float().mean().item() == pytest.approx(0.1, abs=0.02)
+        torch.testing.assert_close(out, (wild / c).clamp(-1, 1), atol=0.05, rtol=0)
+    s, n = schedule.signal(t), schedule.noise(t)
+    torch.testing.assert_close(s * held.x0 + n * held.eps, x, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"q must be one number, in 0 .. 1"):
+        dynamic_threshold(free, 99.5)
 
 
 # ---- Combined --------------------------------------------------------------------------------------

@@ -25,12 +25,14 @@ from course_lib.systems import LatentDiffusion, StableDiffusion
 
 NAMES = ["faces", "faces32", "all32", "level16", "blind16", "ae64", "vae64", "vq64", "vq64x2",
          "sr16to64", "sr16to64_regression", "imagen", "imagen_enlarger", "ldm64", "ldm64_weak", "sd64",
-         "classifier", "clip", "dalle", "maskgit"]
+         "classifier", "clip", "clip_judge", "dalle", "maskgit", "unclip", "unclip_prior", "unclip_prior_ar"]
 CONDITIONS = {"sr16to64": ("low_res", "aug_level"), "sr16to64_regression": ("low_res",),
               "ldm64": ("label",), "sd64": ("words", "mask"), "imagen": ("words", "mask"),
               "imagen_enlarger": ("words", "mask", "low_res", "aug_level"),
               "classifier": ("category", "tone", "style"), "clip": ("tokens", "match"),
-              "dalle": ("text",), "maskgit": ("text",)}
+              "clip_judge": ("tokens", "match"), "dalle": ("text",), "maskgit": ("text",),
+              "unclip": ("words", "mask", "embedding"), "unclip_prior": ("words", "mask", "topic"),
+              "unclip_prior_ar": ("words", "mask", "topic")}
 SHIPPED = recipes.SHIPPED.cards()
 pytestmark = pytest.mark.usefixtures("random_latents")
 
@@ -95,7 +97,7 @@ def test_the_loss_looks_at_every_condition(name, first_batch):
     """Permute one condition among the pictures, with the same times and noise: the loss changes."""
     batch, plan = first_batch(name), recipes.get(name)
     model = awake(plan.new())
-    main_input = ({"x_0", "x"} & batch.keys()) or {"tokens"}
+    main_input = ({"x_0", "x"} & batch.keys()) or {"tokens" if "tokens" in batch else "embedding"}
     assert set(batch) - main_input == set(CONDITIONS.get(name, ()))
 
     def loss(batch):
