@@ -2491,6 +2491,829 @@ def recall_python_float(sim, labels, k):
     return sum(hits) / len(hits)
 
 
+# ---- tokens.joint_sequence --------------------------------------------------------------------
+
+def shifted(s):
+    return s[:, :-1], s[:, 1:]
+
+
+@wrong("tokens.joint_sequence", "word 5 and patch 5 collide")
+def joint_no_offset(text, picture, V):
+    return shifted(torch.cat([text, picture], 1))
+
+
+@wrong("tokens.joint_sequence", "word 5 and patch 5 collide")
+def joint_offset_for_all(text, picture, V):
+    return shifted(torch.cat([text, picture], 1) + V)
+
+
+@wrong("tokens.joint_sequence", "copies its input")
+def joint_unshifted(text, picture, V):
+    s = torch.cat([text, V + picture], 1)
+    return s, s
+
+
+@wrong("tokens.joint_sequence", "the one before")
+def joint_backwards(text, picture, V):
+    s = torch.cat([text, V + picture], 1)
+    return s[:, 1:], s[:, :-1]
+
+
+@wrong("tokens.joint_sequence", "before the text is read")
+def joint_picture_first(text, picture, V):
+    return shifted(torch.cat([picture + V, text], 1))
+
+
+@wrong("tokens.joint_sequence", "depends on the batch")
+def joint_by_batch(text, picture, V):
+    return shifted(torch.cat([text, picture + text.max() + 1], 1))
+
+
+@wrong("tokens.joint_sequence", "depends on the batch")
+def joint_mirrored_by_batch(text, picture, V):
+    return shifted(torch.cat([text + picture.max() + 1, picture], 1))
+
+
+@wrong("tokens.joint_sequence", "holds 13 where 17 is expected")  # the last words and first tokens collide
+def joint_too_near(text, picture, V):
+    return shifted(torch.cat([text, picture + V - 4], 1))
+
+
+@right("tokens.joint_sequence")
+def joint_mirrored(text, picture, V):
+    return shifted(torch.cat([text + 875, picture], 1))  # 875 tokens, as our codebook has
+
+
+@right("tokens.joint_sequence")
+def joint_backwards_ids(text, picture, V):
+    return shifted(torch.cat([text, 1000 - picture], 1))
+
+
+@right("tokens.joint_sequence")
+def joint_lists(text, picture, V):
+    rows = [t + [V + i for i in p] for t, p in zip(text.tolist(), picture.tolist(), strict=True)]
+    return [row[:-1] for row in rows], [row[1:] for row in rows]
+
+
+@right("tokens.joint_sequence")
+def joint_padded(text, picture, V):
+    s = F.pad(text, (0, picture.shape[1]))
+    s[:, text.shape[1]:] = picture + V
+    return s[:, :-1], s.roll(-1, 1)[:, :-1]
+
+
+# ---- tokens.sample_token ----------------------------------------------------------------------
+
+def cut(logits, temperature, k, allowed):
+    z = logits.masked_fill(~allowed, -torch.inf) / temperature
+    return z.masked_fill(z < z.topk(k).values[:, -1:], -torch.inf)
+
+
+def drawn(p, gen):
+    return torch.multinomial(p, 1, generator=gen)[:, 0]
+
+
+def by_sums(p, gen):
+    return (p.cumsum(1) < torch.rand(len(p), 1, generator=gen)).sum(1)
+
+
+@wrong("tokens.sample_token", "one id for each row")
+def token_two_axes(logits, temperature, k, allowed, gen):
+    return torch.multinomial(cut(logits, temperature, k, allowed).softmax(1), 1, generator=gen)
+
+
+@wrong("tokens.sample_token", "always takes the likeliest")
+def token_argmax(logits, temperature, k, allowed, gen):
+    return cut(logits, temperature, k, allowed).argmax(1)
+
+
+@wrong("tokens.sample_token", "two runs with the same seed differ")
+def token_without_gen(logits, temperature, k, allowed, gen):
+    return torch.distributions.Categorical(logits=cut(logits, temperature, k, allowed)).sample()
+
+
+@wrong("tokens.sample_token", "one draw for the whole batch")
+def token_first_row(logits, temperature, k, allowed, gen):
+    return drawn(cut(logits[:1], temperature, k, allowed).softmax(1), gen).expand(len(logits))
+
+
+@wrong("tokens.sample_token", "the seed of gen changes nothing")
+def token_own_seed(logits, temperature, k, allowed, gen):
+    return drawn(cut(logits, temperature, k, allowed).softmax(1), torch.Generator().manual_seed(3))
+
+
+@wrong("tokens.sample_token", "not the id")
+def token_place_of_k(logits, temperature, k, allowed, gen):
+    return drawn((logits.masked_fill(~allowed, -torch.inf).topk(k).values / temperature).softmax(1), gen)
+
+
+@wrong("tokens.sample_token", "not the id")
+def token_place_of_allowed(logits, temperature, k, allowed, gen):
+    return drawn(cut(logits[:, allowed], temperature, k, allowed[allowed]).softmax(1), gen)
+
+
+@wrong("tokens.sample_token", "divide by their sum")
+def token_not_renormalised(logits, temperature, k, allowed, gen):
+    p = (logits.masked_fill(~allowed, -torch.inf) / temperature).softmax(1)
+    return by_sums(p * (p >= p.topk(k).values[:, -1:]), gen).clamp(max=logits.shape[1] - 1)
+
+
+@wrong("tokens.sample_token", "divide by their sum")
+def token_searchsorted(logits, temperature, k, allowed, gen):
+    p = (logits.masked_fill(~allowed, -torch.inf) / temperature).softmax(1)
+    p = p * (p >= p.topk(k).values[:, -1:])
+    return torch.searchsorted(p.cumsum(1), torch.rand(len(p), 1, generator=gen))[:, 0]
+
+
+@wrong("tokens.sample_token", "divide by their sum")
+def token_first_above(logits, temperature, k, allowed, gen):
+    p = (logits.masked_fill(~allowed, -torch.inf) / temperature).softmax(1)
+    p = p * (p >= p.topk(k).values[:, -1:])
+    return (p.cumsum(1) > torch.rand(len(p), 1, generator=gen)).int().argmax(1)
+
+
+@wrong("tokens.sample_token", "the cut comes before the mask")
+def token_mask_late(logits, temperature, k, allowed, gen):
+    z = cut(logits, temperature, k, torch.ones_like(allowed)).masked_fill(~allowed, -torch.inf)
+    return drawn(z.softmax(1), gen)
+
+
+@wrong("tokens.sample_token", "words are drawn in a picture's place")
+def token_words(logits, temperature, k, allowed, gen):
+    return drawn(cut(logits, temperature, k, torch.ones_like(allowed)).softmax(1), gen)
+
+
+@wrong("tokens.sample_token", "words are drawn in a picture's place")
+def token_inverted(logits, temperature, k, allowed, gen):
+    return drawn(cut(logits, temperature, k, ~allowed).softmax(1), gen)
+
+
+@wrong("tokens.sample_token", "words are drawn in a picture's place")
+def token_logit_0(logits, temperature, k, allowed, gen):
+    z = logits.masked_fill(~allowed, -torch.inf) / temperature
+    return drawn((logits / temperature * (z >= z.topk(k).values[:, -1:])).softmax(1), gen)
+
+
+@wrong("tokens.sample_token", "beyond the k likeliest")
+def token_all(logits, temperature, k, allowed, gen):
+    return drawn((logits.masked_fill(~allowed, -torch.inf) / temperature).softmax(1), gen)
+
+
+@wrong("tokens.sample_token", "beyond the k likeliest")
+def token_one_more(logits, temperature, k, allowed, gen):
+    return drawn(cut(logits, temperature, k + 1, allowed).softmax(1), gen)
+
+
+@wrong("tokens.sample_token", "drawn alike")
+def token_uniform(logits, temperature, k, allowed, gen):
+    return drawn(cut(logits, temperature, k, allowed).isfinite().float(), gen)
+
+
+@wrong("tokens.sample_token", "multiplies by the temperature")
+def token_times(logits, temperature, k, allowed, gen):
+    return drawn(cut(logits, 1 / temperature, k, allowed).softmax(1), gen)
+
+
+@wrong("tokens.sample_token", "the temperature has no effect")
+def token_divides_chances(logits, temperature, k, allowed, gen):
+    return drawn(cut(logits, 1.0, k, allowed).softmax(1) / temperature, gen)
+
+
+@wrong("tokens.sample_token", "the chances are off")
+def token_root(logits, temperature, k, allowed, gen):
+    return drawn(cut(logits, temperature**2, k, allowed).softmax(1), gen)
+
+
+@wrong("tokens.sample_token", "the chances are off")
+def token_one_row_for_all(logits, temperature, k, allowed, gen):
+    return torch.multinomial(cut(logits[:1], temperature, k, allowed).softmax(1)[0], len(logits), True,
+                             generator=gen)
+
+
+@right("tokens.sample_token")
+def token_gumbel(logits, temperature, k, allowed, gen):
+    u = torch.rand(logits.shape, generator=gen).clamp(1e-9, 1 - 1e-7)
+    return (cut(logits, temperature, k, allowed) - (-u.log()).log()).argmax(1)
+
+
+@right("tokens.sample_token")
+def token_exponential_race(logits, temperature, k, allowed, gen):
+    p = cut(logits, temperature, k, allowed).softmax(1)
+    return (p / torch.empty_like(p).exponential_(generator=gen)).argmax(1)
+
+
+@right("tokens.sample_token")
+def token_running_sums(logits, temperature, k, allowed, gen):
+    p = cut(logits, temperature, k, allowed).exp()
+    return by_sums(p / p.sum(1, keepdim=True), gen)
+
+
+@right("tokens.sample_token")
+def token_unnormalised_weights(logits, temperature, k, allowed, gen):
+    p = (logits.double().masked_fill(~allowed, -torch.inf) / temperature).softmax(1)
+    return drawn(p * (p >= p.topk(k).values[:, -1:]), gen)  # multinomial divides by the sum
+
+
+@right("tokens.sample_token")
+def token_among_allowed(logits, temperature, k, allowed, gen):
+    ids = allowed.nonzero()[:, 0]
+    return ids[drawn(cut(logits[:, ids], temperature, k, allowed[ids]).softmax(1), gen)].tolist()
+
+
+# ---- tokens.quantise --------------------------------------------------------------------------
+
+def looked_up(tokens, z, codebook):
+    return tokens, z + (codebook[tokens] - z).detach()
+
+
+@wrong("tokens.quantise", "the farthest entry")
+def vq_farthest(z, codebook):
+    return looked_up(torch.cdist(z, codebook[None]).argmax(-1), z, codebook)
+
+
+@wrong("tokens.quantise", "a dot product is not a distance")
+def vq_dot(z, codebook):
+    return looked_up(torch.einsum("bnd,kd->bnk", z, codebook).argmax(-1), z, codebook)
+
+
+@wrong("tokens.quantise", "directions only")
+def vq_cosine(z, codebook):
+    return looked_up(F.cosine_similarity(z[:, :, None], codebook, dim=-1).argmax(-1), z, codebook)
+
+
+@wrong("tokens.quantise", "absolute differences")
+def vq_l1(z, codebook):
+    return looked_up(torch.cdist(z, codebook[None], p=1).argmin(-1), z, codebook)
+
+
+@wrong("tokens.quantise", "the axes are swapped")
+def vq_axes(z, codebook):
+    return looked_up(torch.cdist(z, codebook[None]).argmin(1), z, codebook)
+
+
+@wrong("tokens.quantise", "the encoder's gradient is 0")
+def vq_no_gradient(z, codebook):
+    tokens = torch.cdist(z, codebook[None]).argmin(-1)
+    return tokens, codebook[tokens]
+
+
+@wrong("tokens.quantise", "the encoder's gradient is 0")
+def vq_not_detached(z, codebook):
+    tokens, e = vq_no_gradient(z, codebook)
+    return tokens, z + (e - z)
+
+
+@wrong("tokens.quantise", "a factor of 1")
+def vq_half_gradient(z, codebook):
+    tokens, e = vq_no_gradient(z, codebook)
+    return tokens, 0.5 * z + (e - 0.5 * z).detach()
+
+
+@wrong("tokens.quantise", "it returns 1 results, expected 2")
+def vq_only_vectors(z, codebook):
+    return looked_up(torch.cdist(z, codebook[None]).argmin(-1), z, codebook)[1]
+
+
+@right("tokens.quantise")
+def vq_cdist(z, codebook):
+    return looked_up(torch.cdist(z.flatten(0, 1), codebook).argmin(1).view(z.shape[:2]), z, codebook)
+
+
+@right("tokens.quantise")
+def vq_trains_the_codebook(z, codebook):
+    tokens, e = vq_no_gradient(z, codebook)
+    return tokens, e + z - z.detach()
+
+
+@right("tokens.quantise")
+def vq_half_squares(z, codebook):
+    tokens = (z @ codebook.T - codebook.square().sum(1) / 2).argmax(-1)
+    return tokens.int(), (F.one_hot(tokens, len(codebook)).to(z) @ codebook - z).detach() + z
+
+
+@right("tokens.quantise")
+def vq_loop(z, codebook):
+    tokens = torch.tensor([[min(range(len(codebook)), key=lambda k: (v - codebook[k]).norm()) for v in row]
+                           for row in z])
+    return looked_up(tokens, z, codebook)
+
+
+# ---- embeddings.best_of_k ---------------------------------------------------------------------
+
+def own_cosines(pictures, texts, k):
+    return torch.einsum("nkd,nd->nk", F.normalize(pictures, dim=1).view(len(texts), k, -1), texts)
+
+
+@wrong("embeddings.best_of_k", "the worst of k")
+def best_smallest(pictures, texts, k):
+    return own_cosines(pictures, texts, k).argmin(1) + k * torch.arange(len(texts))
+
+
+@wrong("embeddings.best_of_k", "not normalised")
+def best_by_dot(pictures, texts, k):
+    suits = (pictures.view(-1, k, texts.shape[1]) * texts[:, None]).sum(2)
+    return suits.argmax(1) + k * torch.arange(len(texts))
+
+
+@wrong("embeddings.best_of_k", "repeat gives 1, 2, 1, 2")
+def best_repeat(pictures, texts, k):
+    suits = F.cosine_similarity(pictures, texts.repeat(k, 1)).view(-1, k)
+    return suits.argmax(1) + k * torch.arange(len(texts))
+
+
+@wrong("embeddings.best_of_k", "not view(k, N)")
+def best_view(pictures, texts, k):
+    suits = F.cosine_similarity(pictures, texts.repeat_interleave(k, 0)).view(k, -1)
+    return suits.argmax(0) + k * torch.arange(len(texts))
+
+
+@wrong("embeddings.best_of_k", "one choice for the whole batch")
+def best_of_all(pictures, texts, k):
+    return own_cosines(pictures, F.normalize(texts, dim=1), k).argmax()
+
+
+@wrong("embeddings.best_of_k", "add i k")
+def best_place(pictures, texts, k):
+    return own_cosines(pictures, texts, k).argmax(1)
+
+
+@wrong("embeddings.best_of_k", "its own k only")
+def best_among_all(pictures, texts, k):
+    return (texts @ F.normalize(pictures, dim=1).T).argmax(1)
+
+
+@right("embeddings.best_of_k")
+def best_chunks(pictures, texts, k):
+    return [i * k + F.cosine_similarity(part, text[None]).argmax()
+            for i, (part, text) in enumerate(zip(pictures.split(k), texts, strict=True))]
+
+
+@right("embeddings.best_of_k")
+def best_masked_matrix(pictures, texts, k):
+    cosine = F.normalize(texts, dim=1) @ F.normalize(pictures, dim=1).T
+    own = torch.arange(len(pictures)) // k == torch.arange(len(texts))[:, None]
+    return cosine.masked_fill(~own, -2).argmax(1)
+
+
+@right("embeddings.best_of_k")
+def best_text_not_normalised(pictures, texts, k):
+    return own_cosines(pictures, texts, k).argmax(1) + k * torch.arange(len(texts))
+
+
+# ---- embeddings.text_plus_gap -----------------------------------------------------------------
+
+@wrong("embeddings.text_plus_gap", "the wrong sign")
+def gap_sign(texts, train_pictures, train_texts):
+    return F.normalize(texts + train_texts.mean(0) - train_pictures.mean(0), dim=1)
+
+
+@wrong("embeddings.text_plus_gap", "only met unit vectors")
+def gap_not_unit(texts, train_pictures, train_texts):
+    return texts + (train_pictures - train_texts).mean(0)
+
+
+@wrong("embeddings.text_plus_gap", "a gap for each pair")
+def gap_each_pair(texts, train_pictures, train_texts):
+    return F.normalize(texts + (train_pictures - train_texts), dim=1)
+
+
+@wrong("embeddings.text_plus_gap", "a difference of two means")
+def gap_pictures_only(texts, train_pictures, train_texts):
+    return F.normalize(texts + train_pictures.mean(0), dim=1)
+
+
+@wrong("embeddings.text_plus_gap", "on the training pairs")
+def gap_of_batch(texts, train_pictures, train_texts):
+    return F.normalize(texts - texts.mean(0) + train_pictures.mean(0), dim=1)
+
+
+@wrong("embeddings.text_plus_gap", "stretched to length 1")
+def gap_unit(texts, train_pictures, train_texts):
+    gap = (train_pictures - train_texts).mean(0)
+    return F.normalize(texts + gap / gap.norm(), dim=1)
+
+
+@wrong("embeddings.text_plus_gap", "one number for all d")
+def gap_number(texts, train_pictures, train_texts):
+    return F.normalize(texts + train_pictures.mean() - train_texts.mean(), dim=1)
+
+
+@right("embeddings.text_plus_gap")
+def gap_two_means(texts, train_pictures, train_texts):
+    moved = texts + train_pictures.mean(0) - train_texts.mean(0)
+    return moved / moved.norm(dim=1, keepdim=True)
+
+
+@right("embeddings.text_plus_gap")
+def gap_numpy(texts, train_pictures, train_texts):
+    moved = texts.numpy() + np.mean(train_pictures.numpy() - train_texts.numpy(), 0)
+    return moved / np.linalg.norm(moved, axis=1, keepdims=True)
+
+
+# ---- imagen.dynamic_threshold -----------------------------------------------------------------
+
+def sizes(x0):
+    return x0.flatten(1).abs()
+
+
+@wrong("imagen.dynamic_threshold", "one quantile for the whole batch")
+def dyn_batch(x0, q):
+    c = torch.quantile(x0.abs(), q).clamp(min=1)
+    return x0.clamp(-c, c) / c
+
+
+@wrong("imagen.dynamic_threshold", "stretches dull pictures")
+def dyn_no_max(x0, q):
+    c = col(torch.quantile(sizes(x0), q, dim=1))
+    return x0.clamp(-c, c) / c
+
+
+@wrong("imagen.dynamic_threshold", "what is far too dark")
+def dyn_signed(x0, q):
+    c = col(torch.quantile(x0.flatten(1), q, dim=1)).clamp(min=1)
+    return x0.clamp(-c, c) / c
+
+
+@wrong("imagen.dynamic_threshold", "divides without clipping")
+def dyn_unclipped(x0, q):
+    return x0 / col(torch.quantile(sizes(x0), q, dim=1)).clamp(min=1)
+
+
+@wrong("imagen.dynamic_threshold", "does not divide")
+def dyn_undivided(x0, q):
+    c = col(torch.quantile(sizes(x0), q, dim=1)).clamp(min=1)
+    return x0.clamp(-c, c)
+
+
+@wrong("imagen.dynamic_threshold", "static thresholding")
+def dyn_static(x0, q):
+    return x0.clamp(-1, 1)
+
+
+@wrong("imagen.dynamic_threshold", "contrast is lost")
+def dyn_clips_at_1(x0, q):
+    return x0.clamp(-1, 1) / col(torch.quantile(sizes(x0), q, dim=1)).clamp(min=1)
+
+
+@wrong("imagen.dynamic_threshold", "the largest pixel")
+def dyn_largest(x0, q):
+    return x0 / col(sizes(x0).amax(1)).clamp(min=1)
+
+
+@wrong("imagen.dynamic_threshold", "changes the colours")
+def dyn_channels(x0, q):
+    c = torch.quantile(x0.flatten(2).abs(), q, dim=2).clamp(min=1)[..., None, None]
+    return (x0 / c).clamp(-1, 1)
+
+
+@right("imagen.dynamic_threshold")
+def dyn_sorted(x0, q):
+    size = sizes(x0).sort(1).values
+    c = col(size[:, int(q * size.shape[1])]).clamp(min=1)
+    return (x0 / c).clamp(-1, 1)
+
+
+@right("imagen.dynamic_threshold")
+def dyn_lower(x0, q):
+    c = col(torch.quantile(sizes(x0), q, dim=1, interpolation="lower")).clamp(min=1)
+    return x0.clamp(-c, c) / c
+
+
+@right("imagen.dynamic_threshold")
+def dyn_kthvalue(x0, q):
+    c = col(sizes(x0).kthvalue(math.ceil(q * x0[0].numel()), dim=1).values)
+    c = torch.maximum(c, torch.ones_like(c))
+    return torch.minimum(torch.maximum(x0, -c), c) / c
+
+
+@right("imagen.dynamic_threshold")
+def dyn_numpy(x0, q):
+    c = np.maximum(np.quantile(np.abs(x0.numpy()), q, axis=(1, 2, 3), keepdims=True), 1)
+    return np.clip(x0.numpy(), -c, c) / c
+
+
+# ---- imagen.enlarger_loss ---------------------------------------------------------------------
+
+def small_of(x):
+    return F.interpolate(x, scale_factor=0.25, mode="area")
+
+
+def flawed(x, level, eps):
+    return (1 - col(level)**2).sqrt() * small_of(x) + col(level) * eps
+
+
+@wrong("imagen.enlarger_loss", "without shrinking the signal")
+def enlarge_only_adds(loss, x, level, eps):
+    return loss(x, small_of(x) + col(level) * eps, level)
+
+
+@wrong("imagen.enlarger_loss", "not a + s = 1")
+def enlarge_sum_to_one(loss, x, level, eps):
+    return loss(x, torch.lerp(small_of(x), eps, col(level)), level)
+
+
+@wrong("imagen.enlarger_loss", "one level for the whole batch")
+def enlarge_one_level(loss, x, level, eps):
+    one = level[:1].expand(len(x))
+    return loss(x, flawed(x, one, eps), one)
+
+
+@wrong("imagen.enlarger_loss", "one level for the whole batch")
+def enlarge_told_the_mean(loss, x, level, eps):
+    return loss(x, flawed(x, level, eps), level.mean())
+
+
+@wrong("imagen.enlarger_loss", "not given to the network")
+def enlarge_not_told(loss, x, level, eps):
+    return loss(x, flawed(x, level, eps))
+
+
+@wrong("imagen.enlarger_loss", "small pictures that are perfect")
+def enlarge_clean(loss, x, level, eps):
+    return loss(x, small_of(x), level)
+
+
+@wrong("imagen.enlarger_loss", "the share of the signal")
+def enlarge_told_the_signal(loss, x, level, eps):
+    return loss(x, flawed(x, level, eps), (1 - level**2).sqrt())
+
+
+@wrong("imagen.enlarger_loss", "exchanged")
+def enlarge_exchanged(loss, x, level, eps):
+    return loss(flawed(x, level, eps), x, level)
+
+
+@wrong("imagen.enlarger_loss", "one pixel of 16")
+def enlarge_aliased(loss, x, level, eps):
+    small = F.interpolate(x, scale_factor=0.25)
+    return loss(x, (1 - col(level)**2).sqrt() * small + col(level) * eps, level)
+
+
+@wrong("imagen.enlarger_loss", "no gradient reaches the network")
+def enlarge_item(loss, x, level, eps):
+    return loss(x, flawed(x, level, eps), level).item()
+
+
+@right("imagen.enlarger_loss")
+def enlarge_named(loss, x, level, eps):
+    return loss(aug_level=level, low_res=flawed(x, level, eps), x_0=x)
+
+
+@right("imagen.enlarger_loss")
+def enlarge_angle(loss, x, level, eps):
+    B, C, S, _ = x.shape
+    small = x.reshape(B, C, S // 4, 4, S // 4, 4).mean((3, 5))
+    angle = torch.arcsin(col(level))
+    return loss(x, angle.cos() * small + angle.sin() * eps, level)
+
+
+# ---- imagen.cascade ---------------------------------------------------------------------------
+
+@wrong("imagen.cascade", "is not told the text")
+def cascade_no_text(base, damage, enlarger, texts, level):
+    return enlarger(damage(base(texts).clamp(-1, 1), level), level).clamp(-1, 1)
+
+
+@wrong("imagen.cascade", "is not told the text")
+def cascade_empty_texts(base, damage, enlarger, texts, level):
+    return enlarger(damage(base(texts).clamp(-1, 1), level), level, ["" for _ in texts]).clamp(-1, 1)
+
+
+@wrong("imagen.cascade", "met no such picture in training")
+def cascade_unclamped(base, damage, enlarger, texts, level):
+    return enlarger(damage(base(texts), level), level, texts).clamp(-1, 1)
+
+
+@wrong("imagen.cascade", "the noise is clipped as well")
+def cascade_clamps_late(base, damage, enlarger, texts, level):
+    return enlarger(damage(base(texts), level).clamp(-1, 1), level, texts).clamp(-1, 1)
+
+
+@wrong("imagen.cascade", "noise that is not there")
+def cascade_undamaged(base, damage, enlarger, texts, level):
+    return enlarger(base(texts).clamp(-1, 1), level, texts).clamp(-1, 1)
+
+
+@wrong("imagen.cascade", "that nothing is damaged")
+def cascade_told_0(base, damage, enlarger, texts, level):
+    return enlarger(damage(base(texts).clamp(-1, 1), level), 0.0, texts).clamp(-1, 1)
+
+
+@wrong("imagen.cascade", "the large picture is not held")
+def cascade_open_end(base, damage, enlarger, texts, level):
+    return enlarger(damage(base(texts).clamp(-1, 1), level), level, texts)
+
+
+@wrong("imagen.cascade", "enlarge it")
+def cascade_small(base, damage, enlarger, texts, level):
+    return base(texts).clamp(-1, 1)
+
+
+@right("imagen.cascade")
+def cascade_one_by_one(base, damage, enlarger, texts, level):
+    small = torch.stack([x.clamp(-1, 1) for x in base(texts)])
+    large = enlarger(low_res=damage(small=small, level=level), level=level, texts=texts)
+    return torch.stack([x.clamp(-1, 1) for x in large])
+
+
+@right("imagen.cascade")
+def cascade_clips(base, damage, enlarger, texts, level):
+    small = torch.clip(base(list(texts)), -1.0, 1.0)
+    return torch.minimum(enlarger(damage(small, level), level, texts), torch.ones(())).clamp(min=-1).numpy()
+
+
+# ---- scoreboard.fair_score --------------------------------------------------------------------
+
+def concept_means(mark, concept):
+    return torch.stack([mark[concept == c].mean() for c in set(concept.tolist())])
+
+
+@wrong("scoreboard.fair_score", "the judge chooses for itself")
+def fair_judge_chooses(ranker, judge, concept):
+    return concept_means(judge.max(1).values, concept).mean()
+
+
+@wrong("scoreboard.fair_score", "the ranker marks its own choice")
+def fair_ranker_marks(ranker, judge, concept):
+    return concept_means(ranker.max(1).values, concept).mean()
+
+
+@wrong("scoreboard.fair_score", "the roles are exchanged")
+def fair_exchanged(ranker, judge, concept):
+    return concept_means(ranker[torch.arange(len(judge)), judge.argmax(1)], concept).mean()
+
+
+@wrong("scoreboard.fair_score", "nothing is chosen")
+def fair_best_of_1(ranker, judge, concept):
+    return concept_means(judge.mean(1), concept).mean()
+
+
+@wrong("scoreboard.fair_score", "every prompt counts the same")
+def fair_over_prompts(ranker, judge, concept):
+    return judge[torch.arange(len(judge)), ranker.argmax(1)].mean()
+
+
+@wrong("scoreboard.fair_score", "one picture a concept")
+def fair_one_a_concept(ranker, judge, concept):
+    rows = [(concept == c).nonzero()[:, 0] for c in concept.unique()]
+    return sum(judge[i].flatten()[ranker[i].argmax()] for i in rows) / len(rows)
+
+
+@wrong("scoreboard.fair_score", "concepts without a prompt count as 0")
+def fair_absent(ranker, judge, concept):
+    mark, n = judge[torch.arange(len(judge)), ranker.argmax(1)], int(concept.max()) + 1
+    counts = torch.bincount(concept, minlength=n).clamp(min=1)
+    return (torch.bincount(concept, mark, minlength=n) / counts).mean()
+
+
+@right("scoreboard.fair_score")
+def fair_bincount(ranker, judge, concept):
+    mark, counts = judge[torch.arange(len(judge)), ranker.argmax(1)], torch.bincount(concept)
+    return (torch.bincount(concept, mark) / counts)[counts > 0].mean()
+
+
+@right("scoreboard.fair_score")
+def fair_weights(ranker, judge, concept):
+    _, which, counts = concept.unique(return_inverse=True, return_counts=True)
+    best = ranker == ranker.amax(1, keepdim=True)
+    return ((judge * best).sum(1) / counts[which]).sum() / len(counts)
+
+
+@right("scoreboard.fair_score")
+def fair_python(ranker, judge, concept):
+    rows = {}
+    for r, j, c in zip(ranker.tolist(), judge.tolist(), concept.tolist(), strict=True):
+        rows.setdefault(c, []).append(j[r.index(max(r))])
+    return sum(sum(v) / len(v) for v in rows.values()) / len(rows)
+
+
+# ---- scoreboard.paired_ci ---------------------------------------------------------------------
+
+def middle_95(means, tail=0.025):
+    return means.quantile(tail), means.quantile(1 - tail)
+
+
+def resampled(d, n, gen):
+    return d[torch.randint(len(d), (n, len(d)), generator=gen)].mean(1)
+
+
+@wrong("scoreboard.paired_ci", "NaN or infinite")
+def ci_nan(a, b, n, gen):
+    return middle_95(resampled((a - b).mean(1), n, gen) * torch.nan)
+
+
+@wrong("scoreboard.paired_ci", "two runs with the same seed differ")
+def ci_without_gen(a, b, n, gen):
+    return middle_95(resampled((a - b).mean(1), n, None))
+
+
+@wrong("scoreboard.paired_ci", "low lies above high")
+def ci_high_low(a, b, n, gen):
+    return middle_95(resampled((a - b).mean(1), n, gen))[::-1]
+
+
+@wrong("scoreboard.paired_ci", "the difference is a - b")
+def ci_sign(a, b, n, gen):
+    return middle_95(resampled((b - a).mean(1), n, gen))
+
+
+@wrong("scoreboard.paired_ci", "unpaired")
+def ci_unpaired(a, b, n, gen):
+    return middle_95(resampled(a.mean(1), n, gen) - resampled(b.mean(1), n, gen))
+
+
+@wrong("scoreboard.paired_ci", "unpaired")
+def ci_unpaired_pictures(a, b, n, gen):
+    return middle_95(resampled(a.flatten(), n, gen) - resampled(b.flatten(), n, gen))
+
+
+@wrong("scoreboard.paired_ci", "draw whole concepts")
+def ci_pictures(a, b, n, gen):
+    return middle_95(resampled((a - b).flatten(), n, gen))
+
+
+@wrong("scoreboard.paired_ci", "draw whole concepts")
+def ci_within_concepts(a, b, n, gen):
+    d = a - b
+    which = torch.randint(d.shape[1], (n, *d.shape), generator=gen)
+    return middle_95(d.expand(n, -1, -1).gather(2, which).mean((1, 2)))
+
+
+@wrong("scoreboard.paired_ci", "the spread of the concepts (sd)")
+def ci_sd(a, b, n, gen):
+    d = (a - b).mean(1)
+    return d.mean() - 1.96 * d.std(), d.mean() + 1.96 * d.std()
+
+
+@wrong("scoreboard.paired_ci", "the spread of the concepts (sd)")
+def ci_quantiles_of_concepts(a, b, n, gen):
+    return middle_95((a - b).mean(1))
+
+
+@wrong("scoreboard.paired_ci", "resampling more makes nothing surer")
+def ci_root_n(a, b, n, gen):
+    means = resampled((a - b).mean(1), n, gen)
+    return means.mean() - 1.96 * means.std() / n**0.5, means.mean() + 1.96 * means.std() / n**0.5
+
+
+@wrong("scoreboard.paired_ci", "one standard error")
+def ci_one_error(a, b, n, gen):
+    means = resampled((a - b).mean(1), n, gen)
+    return means.mean() - means.std(), means.mean() + means.std()
+
+
+@wrong("scoreboard.paired_ci", "that is 90 %")
+def ci_90(a, b, n, gen):
+    return middle_95(resampled((a - b).mean(1), n, gen), 0.05)
+
+
+@wrong("scoreboard.paired_ci", "the width is wrong")
+def ci_99(a, b, n, gen):
+    return middle_95(resampled((a - b).mean(1), n, gen), 0.005)
+
+
+@wrong("scoreboard.paired_ci", "the middle must be near")
+def ci_median(a, b, n, gen):
+    low, high = middle_95(resampled((a - b).mean(1), n, gen))
+    return low - (low + high) / 2, high - (low + high) / 2
+
+
+@right("scoreboard.paired_ci")
+def ci_jackknife(a, b, n, gen):
+    d = (a - b).mean(1)
+    without = (d.sum() - d) / (len(d) - 1)
+    error = ((len(d) - 1) * (without - without.mean()).square().mean()).sqrt()
+    return d.mean() - 1.96 * error, d.mean() + 1.96 * error
+
+
+@right("scoreboard.paired_ci")
+def ci_basic(a, b, n, gen):
+    d = (a - b).mean(1)
+    low, high = middle_95(resampled(d, n, gen))
+    return 2 * d.mean() - high, 2 * d.mean() - low
+
+
+@right("scoreboard.paired_ci")
+def ci_same_rows(a, b, n, gen):
+    rows = torch.randint(len(a), (n, len(a)), generator=gen)
+    return middle_95(a[rows].mean((1, 2)) - b[rows].mean((1, 2)))
+
+
+@right("scoreboard.paired_ci")
+def ci_loop(a, b, n, gen):
+    d, means = (a - b).mean(1), []
+    for _ in range(n):
+        means.append(float(d[torch.randint(len(d), (len(d),), generator=gen)].mean()))
+    return sorted(means)[int(0.025 * n)], sorted(means)[int(0.975 * n)]
+
+
+@right("scoreboard.paired_ci")
+def ci_two_stages(a, b, n, gen):  # concepts, and then pictures of each: hardly wider where concepts differ
+    d, C, m = a - b, *a.shape
+    rows = torch.randint(C, (n, C, 1), generator=gen)
+    return middle_95(d[rows, torch.randint(m, (n, C, m), generator=gen)].mean((1, 2)))
+
+
 # ---- Slips of one symbol: with those above, every diagnosis is reached ---------------------------
 
 def attend(scores, v, mask):
@@ -2701,6 +3524,41 @@ SHORT = {
     "scores.recall_at_k": [
         ("enough for a hit", lambda sim, labels, k: (
             labels[sim.topk(k).indices] == labels[:, None]).all(1).float().mean()),
+    ],
+    "tokens.joint_sequence": [
+        ("the length of the text", lambda text, picture, V: shifted(
+            torch.cat([text, picture + text.shape[1]], 1))),
+        ("off by one", lambda text, picture, V: shifted(torch.cat([text, picture + V - 1], 1))),
+        ("off by one", lambda text, picture, V: shifted(torch.cat([text, picture + V + 1], 1))),
+        ("roll puts the first word", lambda text, picture, V: (
+            torch.cat([text, picture + V], 1), torch.cat([text, picture + V], 1).roll(-1, 1))),
+        ("one input too many", lambda text, picture, V: (
+            torch.cat([text, picture + V], 1), torch.cat([text, picture + V], 1)[:, 1:])),
+        ("the words are targets, too", lambda text, picture, V: (
+            torch.cat([text, picture + V], 1)[:, :-1], picture + V)),
+    ],
+    "tokens.quantise": [
+        ("the factor 2", lambda z, e: looked_up((e.square().sum(1) - z @ e.T).argmin(-1), z, e)),
+        ("the sign of the product", lambda z, e: looked_up(
+            (e.square().sum(1) + 2 * z @ e.T).argmin(-1), z, e)),
+        ("still z", lambda z, e: (torch.cdist(z, e[None]).argmin(-1), z)),
+    ],
+    "embeddings.text_plus_gap": [
+        ("not each feature", lambda v, pictures, texts: (
+            F.normalize(v + (pictures - texts).mean(0), dim=0))),
+        ("not moved", lambda v, pictures, texts: F.normalize(v, dim=1)),
+    ],
+    "imagen.dynamic_threshold": [
+        ("at least 1: clamp(min=1)", lambda x0, q: (lambda c: x0.clamp(-c, c) / c)(
+            col(torch.quantile(sizes(x0), q, dim=1)).clamp(max=1))),
+    ],
+    "scoreboard.fair_score": [
+        ("the ranker's worst", lambda ranker, judge, concept: concept_means(
+            judge[torch.arange(len(judge)), ranker.argmin(1)], concept).mean()),
+        ("one place is chosen", lambda ranker, judge, concept: concept_means(
+            judge[:, ranker.mean(0).argmax()], concept).mean()),
+        ("added up", lambda ranker, judge, concept: concept_means(
+            judge[torch.arange(len(judge)), ranker.argmax(1)], concept).sum()),
     ],
 }
 for name, rows in SHORT.items():

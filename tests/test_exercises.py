@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from course_lib import exercises
 from course_lib.denoiser import Denoiser, Pred, predict_v
 from course_lib.exercises import catalogue, exercise, find, hint, normal, outcome
+from course_lib.guidance import Composed, augment, dynamic_threshold
 from course_lib.samplers import State, ddim, ddpm, dpmpp_2m
 from course_lib.schedules import DDPM, Cosine
 
@@ -30,7 +31,10 @@ NAMES = [
     "latents.reparam", "latents.straight_through", "latents.latent_scale",
     "conditioning.pad_mask", "conditioning.cross_attention", "conditioning.drop_captions", "conditioning.cfg",
     "scores.gaussian", "scores.frechet", "scores.kl_gauss", "scores.kid", "scores.clip_loss",
-    "scores.recall_at_k",
+    "scores.recall_at_k", "tokens.joint_sequence", "tokens.sample_token", "tokens.quantise",
+    "embeddings.best_of_k", "embeddings.text_plus_gap",
+    "imagen.dynamic_threshold", "imagen.enlarger_loss", "imagen.cascade",
+    "scoreboard.fair_score", "scoreboard.paired_ci",
 ]
 
 
@@ -581,3 +585,11 @@ def test_references_agree_with_the_library():
     x0, v, score = ref["convert"](x, eps, schedule.signal(t), schedule.noise(t))
     close(Denoiser(lambda x_t, t: v, schedule, predict_v)(x, t).x0, x0)
     close(score, -denoise(x, t).eps / schedule.noise(t))
+    far = Composed(schedule, lambda x_t, t: Pred(3 * x_t, x_t))
+    close(ref["dynamic_threshold"](3 * x, 0.9), dynamic_threshold(far, 0.9)(x, t).x0)
+    small, level = x.clamp(-1, 1), torch.tensor([0.2, 0.6])
+    torch.manual_seed(0)
+    damaged = augment(small, level)
+    torch.manual_seed(0)
+    close(ref["enlarger_loss"](lambda x_0, low_res, aug_level: low_res, F.interpolate(small, scale_factor=4),
+                               level, torch.randn_like(small)), damaged)
