@@ -7,7 +7,7 @@ from ..captions import mostly_captions_in_english
 from ..nets.text import MiniLM
 from ..systems import Imagen
 from .pixel_models import enlarger, picture_denoiser
-from .registry import Recipe, Store, recipe
+from .registry import Recipe, Store, recipe, start_from
 
 
 def of_captioned_pictures(n: int, size: int, change=lambda x: {}):
@@ -30,9 +30,11 @@ def imagen() -> Recipe:
 
 @recipe
 def imagen_enlarger() -> Recipe:
-    """The second stage of Imagen: text and 16 px to 64 px, the small picture up to half noise."""
+    """The second stage of Imagen: text and 16 px to 64 px, the small picture up to half noise. It begins with
+    the weights of sr16to64, which reads no text."""
     build = partial(enlarger, words=MiniLM.width)
-    return Recipe(build, of_captioned_pictures(16, 64, batches.damaged_copies), steps=24_000)
+    return Recipe(build, of_captioned_pictures(16, 64, batches.damaged_copies), steps=12_000,
+                  needs=("sr16to64",), prepare=partial(start_from, "sr16to64"))
 
 
 def system(model, store: Store) -> Imagen:

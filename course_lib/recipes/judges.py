@@ -40,7 +40,7 @@ def clip() -> Recipe:
 @recipe
 def clip_judge() -> Recipe:
     """A second CLIP, that no system reads or is ranked by: it only judges."""
-    return clip_recipe(2_500, width=48)
+    return clip_recipe(2_000, width=48)
 
 
 def retrieval(model: CLIP, store: Store) -> dict[str, float]:

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from .. import batches, checks, data, files
@@ -15,7 +15,7 @@ from ..nets.autoencoder import KLAutoencoder, VQAutoencoder
 from ..nets.unet import ClassEmbed
 from ..systems import LatentDiffusion, StableDiffusion
 from .pixel_models import of_pictures, picture_denoiser
-from .registry import RUNS, SHIPPED, Recipe, Store, recipe
+from .registry import RUNS, SHIPPED, Recipe, Store, recipe, start_from
 
 
 def codec_recipe(build, steps: int, change=lambda x: x, **more) -> Recipe:
@@ -45,22 +45,15 @@ def vae64() -> Recipe:
 @recipe
 def vq64() -> Recipe:
     """64 x 64 x 3 to 8 x 8 tokens and back: the pictures' alphabet of a small DALL-E."""
-    return codec_recipe(VQAutoencoder, 77_000, data.flip_and_shift, needs=("ae64",), prepare=start_from_ae64)
+    return codec_recipe(VQAutoencoder, 77_000, data.flip_and_shift, needs=("ae64",),
+                        prepare=partial(start_from, "ae64"))
 
 
 @recipe
 def vq64x2() -> Recipe:
     """64 x 64 x 3 to 8 x 8 cells of 2 tokens and back: the richer alphabet in which DALL-E writes."""
     return codec_recipe(partial(VQAutoencoder, codes=2), 20_000, data.flip_and_shift, needs=("ae64",),
-                        prepare=start_from_ae64)
-
-
-def start_from_ae64(model: nn.Module, store: Store, fresh: bool) -> None:
-    """Begin with the weights of ae64, all but those of layers at the latent that have other shapes."""
-    if fresh:
-        own, old = model.state_dict(), store.weights("ae64")
-        fitting = {k: v.float() for k, v in old.items() if k in own and v.shape == own[k].shape}
-        model.load_state_dict(fitting, strict=False)
+                        prepare=partial(start_from, "ae64"))
 
 
 def latent_denoiser(widths, **more) -> Denoiser:

@@ -59,6 +59,15 @@ def recipe(function: Callable[[], Recipe]) -> Callable[[], Recipe]:
     return function
 
 
+def start_from(name: str, model: nn.Module, store: "Store", fresh: bool) -> None:
+    """Begin with the weights of another network, all but those that have other shapes or are not there: with
+    `partial`, what `Recipe.prepare` wants."""
+    if fresh:
+        own, old = model.state_dict(), store.weights(name)
+        fitting = {k: v.float() for k, v in old.items() if k in own and v.shape == own[k].shape}
+        model.load_state_dict(fitting, strict=False)
+
+
 def get(name: str) -> Recipe:
     """The recipe of that name."""
     if name not in RECIPES:

@@ -14,7 +14,7 @@ from ..nets.unet import VectorEmbed
 from ..priors import AutoregressivePrior, DiffusionPrior, Topics, stretched
 from ..systems import UnCLIP
 from . import latent_models
-from .registry import SHIPPED, Recipe, Store, recipe
+from .registry import SHIPPED, Recipe, Store, recipe, start_from
 
 
 @torch.inference_mode()
@@ -38,13 +38,13 @@ def prior_recipe(kind, steps: int, **more) -> Recipe:
 @recipe
 def unclip_prior() -> Recipe:
     """Text to CLIP's embedding of a picture, by diffusion."""
-    return prior_recipe(DiffusionPrior, 12_000)
+    return prior_recipe(DiffusionPrior, 4_000)
 
 
 @recipe
 def unclip_prior_ar() -> Recipe:
     """Text to CLIP's embedding of a picture, as 48 numbers, one after the other."""
-    return prior_recipe(AutoregressivePrior, 8_000, prepare=take_axes)
+    return prior_recipe(AutoregressivePrior, 3_000, prepare=take_axes)
 
 
 def take_axes(model: AutoregressivePrior, store: Store, fresh: bool) -> None:
@@ -64,16 +64,8 @@ def unclip() -> Recipe:
             yield batch | {"embedding": drop(given, torch.zeros_like(given[0]), 0.1)}
     build = partial(latent_models.latent_denoiser, (96, 112), words=128,
                     vectors={"embedding": partial(VectorEmbed, width=128)})
-    return Recipe(build, make, steps=20_000, needs=("ae64", "clip", "sd64"), prepare=start_from_sd64,
-                  assemble=system)
-
-
-def start_from_sd64(model, store: Store, fresh: bool) -> None:
-    """Begin with the weights of sd64; the map from the embedding, which it lacks, begins at 0."""
-    if fresh:
-        missing, _ = model.load_state_dict({k: v.float() for k, v in store.weights("sd64").items()},
-                                           strict=False)
-        assert all(".vectors." in k for k in missing), missing
+    return Recipe(build, make, steps=10_000, needs=("ae64", "clip", "sd64"),
+                  prepare=partial(start_from, "sd64"), assemble=system)
 
 
 def system(model, store: Store, prior: str = "diffusion") -> UnCLIP:
