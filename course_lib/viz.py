@@ -202,11 +202,13 @@ def slider(draw: Callable[..., object], values: Sequence, name: str = "t"):
 
 
 @checks.typed
-def playground(draw: Callable[..., object], prompt: str, w: Sequence[float], steps: Sequence[int]):
+def playground(draw: Callable[..., object], prompt: str, w: Sequence[float], steps: Sequence[int],
+               systems: Sequence[str] = ()):
     """A text box, a negative text, sliders for w and steps, a seed and a button, above the picture.
 
     draw(prompt, negative, w, steps, seed) returns a picture (3, H, W) or an (H, W, 3) array. It is
     called at every click; what it warns of, or the error that stops it, is shown beside the button.
+    systems: names to choose from; the chosen one is draw's sixth argument.
     """
     import warnings
 
@@ -219,6 +221,8 @@ def playground(draw: Callable[..., object], prompt: str, w: Sequence[float], ste
                 *(widgets.SelectionSlider(options=v, value=v[len(v) // 2], description=name, layout=wide)
                   for name, v in (("w", w), ("steps", steps))),
                 widgets.BoundedIntText(0, min=0, max=10**6, description="seed")]
+    if len(systems):
+        controls.append(widgets.Dropdown(options=list(systems), description="system"))
     button, note = widgets.Button(description="Draw"), widgets.Label()
     image = widgets.Image(format="png", width=520)
 

@@ -44,6 +44,16 @@ def test_every_control_reaches_the_function(playground):
     assert calls[1] == ("a dog", "tears", 2.0, 20, 5) and image.value != before
 
 
+def test_a_system_can_be_chosen():
+    calls = []
+    box = viz.playground(lambda *how: calls.append(how) or torch.zeros(3, 8, 8), "a cat", [1.0], [4],
+                         systems=["one", "two"])
+    controls, button, *_ = parts(box)
+    controls["system"].value = "two"
+    button.click()
+    assert [how[5] for how in calls] == ["one", "two"]
+
+
 @pytest.mark.parametrize(("prompt", "said"), [
     ("odd", "odd is unknown"), ("bad", "ValueError: no such thing")])
 def test_warnings_and_errors_are_shown(playground, prompt, said):
