@@ -5,7 +5,7 @@ READY  := .venv/.ready
 ROOT   := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint notebooks stamp data pins benchmarks clean
+.PHONY: help lab test lint train notebooks stamp data pins benchmarks clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: $(READY) lint  ## Check the code, run all tests and all notebooks
 
 lint: $(READY)  ## Check the style of code and notebooks
 	$(BIN)/ruff check
+
+train: $(READY)  ## Train every network from nothing into runs/ (long; it goes on where it stopped)
+	$(BIN)/python -m course_lib.recipes --all
 
 notebooks: $(READY)  ## Run all notebooks and store their outputs (one of them: NB=01)
 	$(BIN)/python tools/refresh.py $(NB)

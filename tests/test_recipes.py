@@ -82,7 +82,8 @@ def first_batch(a_few):
                     patch.setattr(data, "emoji", a_few)
                     patch.setattr(latent_models, "latents", lambda *_: torch.ones(24, 8, 8, 8))
                 batch = next(recipes.get(name).batches())
-            found[name] = {k: v[:6] if torch.is_tensor(v) and "match" not in batch else v for k, v in batch.items()}
+            found[name] = batch if "match" in batch else {
+                k: v[:6] if torch.is_tensor(v) else v for k, v in batch.items()}
         return found[name]
     return get
 
@@ -614,8 +615,9 @@ def test_bad_terms_are_named_and_nothing_is_written(given, named, workshop):
 
 
 @pytest.mark.parametrize(("words", "named"), [
-    (["tyni"], "invalid choice: 'tyni'"), (["tiny", "--steps", "0"], "error: steps must be"),
-    (["tiny", "--steps", "many"], "invalid int value"), ([], "required: NAME"),
+    (["tyni"], "no recipe tyni; there are: "), (["tiny", "--all"], "names of networks, or --all"),
+    (["tiny", "--steps", "0"], "error: steps must be"),
+    (["tiny", "--steps", "many"], "invalid int value"), ([], "give names of networks, or --all"),
     (["tiny", "--steps", "2.5"], "--steps: invalid int value: '2.5'"),
     (["tiny", "--steps", "9" * 18], "error: steps must be"),
     (["tiny", "--stop-after", "nan"], "error: stop_after, in seconds, must be"),

@@ -150,7 +150,7 @@ class Store:
             raise ValueError(
                 "nothing was shipped: " + "; ".join(f"{name} was trained with another {need}" for name, need
                                                     in orphans.items())
-                + f". Train {', '.join(orphans)} on what is shipped now, and ship them together.")
+                + f". Train {', '.join(orphans)} on the new ones, with --from-runs, and ship them together.")
         for name, (card, source) in entries.items():
             path = self.folder / _file_of(name, card, "Train it again.")
             files.verified(source, card["sha256"], "Train it again.")
