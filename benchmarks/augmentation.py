@@ -1,4 +1,4 @@
-"""Why the small pictures are damaged in training. Writes benchmarks/augmentation.csv, which notebook 08 plots.
+"""Why small pictures are damaged in training. Writes benchmarks/augmentation.csv, which notebook 08 plots.
 
     python benchmarks/augmentation.py       # about half an hour on two CPU cores; goes on where it stopped
 
