@@ -64,7 +64,7 @@ def unclip() -> Recipe:
             yield batch | {"embedding": drop(given, torch.zeros_like(given[0]), 0.1)}
     build = partial(latent_models.latent_denoiser, (96, 112), words=128,
                     vectors={"embedding": partial(VectorEmbed, width=128)})
-    return Recipe(build, make, steps=10_000, needs=("ae64", "clip", "sd64"),
+    return Recipe(build, make, steps=8_000, needs=("ae64", "clip", "sd64"),
                   prepare=partial(start_from, "sd64"), assemble=system)
 
 
