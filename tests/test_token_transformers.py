@@ -6,11 +6,10 @@ import torch
 from torch.nn import functional as F
 
 from course_lib import data, recipes
+from course_lib.captions import mostly_captions
 from course_lib.nets.text import PAD, START
 from course_lib.nets.token_transformers import DALLE, MaskGIT
 from course_lib.nets.transformer import Cache, Transformer, looks_back
-from course_lib.recipes import latent_models
-from course_lib.recipes.dalle import tokens as tokens_of
 
 
 def build(kind, **more):
@@ -147,11 +146,46 @@ def test_wrong_texts_and_tokens_are_named():
         model.loss(tokens, text[:, :4])
 
 
-def test_what_dalle_learns_are_the_tokens_of_its_codec(a_few, monkeypatch):
-    """In the order of the pictures: `pack` of the kept latents is what the codec gives for the pictures."""
-    few, codec = a_few(64, "train"), recipes.load("vq64x2")
-    x = data.to_float(few.pictures[:6])
-    with torch.inference_mode():
-        z = codec.encode(x)
-        monkeypatch.setattr(latent_models, "latents", lambda *_: z)
-        assert torch.equal(tokens_of(), codec.encode_tokens(x))
+def test_what_dalle_learns_are_the_tokens_of_shifted_pictures(few_texts, monkeypatch):
+    """Those that the codec gives for what it was shown, beside a text of the same picture."""
+    few_texts()
+    shown = []
+    monkeypatch.setattr(data, "shift", lambda x: shown.append(x.roll(1, 3)) or shown[-1])
+    torch.manual_seed(0)
+    batch = next(recipes.get("dalle").batches())
+    assert torch.equal(batch["tokens"], recipes.load("vq64x2").encode_tokens(shown[0]))
+    emoji, reader = data.emoji(64, split="train"), recipes.tokenizer()
+    own = [(data.to_float(emoji.pictures) - x.roll(-1, 2)).abs().amax((1, 2, 3)).argmin() for x in shown[0]]
+    for i, text in zip(own, batch["text"], strict=True):
+        texts = reader.encode(["", *mostly_captions(emoji.table[int(i)])])["text"]
+        assert (texts == text).all(1).any()
+
+
+def test_in_training_some_tokens_are_read_wrongly_and_none_when_drawing():
+    model, (tokens, _) = build(DALLE, doubt=0.2), example(4000)
+    ids = model.ids(tokens)
+    assert torch.equal(model.doubted(ids), ids)
+    torch.manual_seed(0)
+    read = model.train().doubted(ids)
+    wrong = (read != ids).float()
+    assert wrong.mean().item() == pytest.approx(0.2 * 6 / 7, abs=0.01)  # one in seven is right by chance
+    assert wrong.mean(1).std() > 0.1  # a share of its own for each picture
+    assert torch.equal(read >= 7, ids >= 7)  # still tokens of the place's own code
+    assert torch.equal(build(DALLE).train().doubted(ids), ids)
+
+
+def test_the_truth_to_be_said_is_never_doubted(monkeypatch):
+    """Only what is read is replaced: with the right logits at hand, the loss of the picture stays 0."""
+    model, (tokens, _) = build(DALLE, doubt=1.0).train(), example()
+    sure = 50.0 * F.one_hot(tokens.flatten(1), 7).float()
+    monkeypatch.setattr(model, "to_tokens", lambda h: sure)
+    assert model.loss(tokens, nothing(2, 5)).item() < 1e-5
+
+
+def test_dropout_is_for_training_alone():
+    torch.manual_seed(0)
+    body, x = Transformer(16, 2, dropout=0.5), torch.randn(1, 4, 16)
+    assert not torch.equal(body(x), body(x))
+    assert torch.equal(body.eval()(x), body(x))
+    with pytest.raises(ValueError, match=r"dropout must be one number, in 0 \.\. 1"):
+        Transformer(16, 2, dropout=2.0)

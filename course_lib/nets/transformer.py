@@ -13,10 +13,12 @@ from .. import checks
 
 
 class Block(nn.Module):
-    """One layer: tokens (B, N, width) -> (B, N, width)."""
+    """One layer: tokens (B, N, width) -> (B, N, width). dropout: the share of what it adds that is left out
+    in training."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, dropout: float = 0.0):
         super().__init__()
+        self.drop = nn.Dropout(dropout)
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -26,8 +28,12 @@ class Block(nn.Module):
         q, k, v = rearrange(self.qkv(self.norm1(x)), "b n (s h d) -> s b h n d", s=3, h=self.heads)
         keep = None if mask is None else mask[:, None, None, :]  # no token looks at padding
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
-        x = x + self.out(rearrange(y, "b h n d -> b n (h d)"))
-        return x + self.mlp(self.norm2(x))
+        return self._think(x, y)
+
+    def _think(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add what was looked up, y (B, heads, N, d), and what follows from it for each token alone."""
+        x = x + self.drop(self.out(rearrange(y, "b h n d -> b n (h d)")))
+        return x + self.drop(self.mlp(self.norm2(x)))
 
 
 class Cache:
@@ -51,9 +57,7 @@ class CausalBlock(Block):
         q, k, v = rearrange(self.qkv(self.norm1(x)), "b n (s h d) -> s b h n d", s=3, h=self.heads)
         if cache is not None:
             k, v = cache.extend(k, v)
-        y = looks_back(q, k) @ v
-        x = x + self.out(rearrange(y, "b h n d -> b n (h d)"))
-        return x + self.mlp(self.norm2(x))
+        return self._think(x, looks_back(q, k) @ v)
 
 
 def looks_back(q: Tensor, k: Tensor) -> Tensor:
@@ -73,13 +77,14 @@ class Transformer(nn.Module):
     each block of a causal one, to go on token by token.
     """
 
-    def __init__(self, width: int, depth: int, heads: int = 4, causal: bool = False):
+    def __init__(self, width: int, depth: int, heads: int = 4, causal: bool = False, dropout: float = 0.0):
         super().__init__()
         checks.counts(width=width, heads=heads)
+        checks.number(dropout, 0, 1, "dropout")
         if checks.whole(depth, 0, what="depth") and width % heads:
             raise ValueError(f"width must be a multiple of heads, given {width} and {heads}")
         make = CausalBlock if causal else Block
-        self.causal, self.blocks = causal, nn.ModuleList(make(width, heads) for _ in range(depth))
+        self.causal, self.blocks = causal, nn.ModuleList(make(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     @checks.typed

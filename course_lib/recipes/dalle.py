@@ -2,33 +2,31 @@
 import math
 from functools import partial
 
-from torch import Tensor
+import torch
 
 from .. import batches, data
 from ..nets.autoencoder import VQAutoencoder
 from ..nets.token_transformers import DALLE, MaskGIT
 from ..systems import DallE
-from . import latent_models
 from .judges import tokenizer
 from .registry import SHIPPED, Recipe, Store, recipe
 
 CODEC = "vq64x2"
 
 
-def tokens(split: str = "train", store: Store = SHIPPED) -> Tensor:
-    """The picture tokens of one split, (N, 8, 16), in the order of `data.emoji(64, split=split)`."""
-    return store.load(CODEC).pack(latent_models.latents(CODEC, split, store))
-
-
-def token_recipe(kind, steps: int) -> Recipe:
-    """What both share: the texts as numbers of words, and the tokens of the same codec."""
+def token_recipe(kind, steps: int, **more) -> Recipe:
+    """What both share: the texts as numbers of words, and the tokens of the same codec. The pictures are
+    shifted before they are read: one and the same row of tokens is soon known by heart."""
     words = tokenizer()
 
     def make(split="train", device=None, store=SHIPPED):
-        emoji = data.emoji(64, split=split)
-        for batch in batches.caption_batches(emoji, tokens(split, store), words, 32, device):
-            yield {"tokens": batch["x_0"], "text": batch["text"]}
-    build = partial(kind, len(words), words.length, math.prod(VQAutoencoder.levels), codes=2)
+        emoji, codec = data.emoji(64, split=split), store.load(CODEC, device)
+        for batch in batches.caption_batches(emoji, emoji.pictures, words, 32, device):
+            with torch.no_grad():
+                tokens = codec.encode_tokens(data.shift(batch["x_0"]))
+            yield {"tokens": tokens, "text": batch["text"]}
+    build = partial(kind, len(words), words.length, math.prod(VQAutoencoder.levels), codes=2, dropout=0.1,
+                    **more)
     return Recipe(build, make, steps, needs=(CODEC,), assemble=system)
 
 
@@ -40,7 +38,7 @@ def system(model, store: Store) -> DallE:
 @recipe
 def dalle() -> Recipe:
     """Text to picture tokens, one after the other: the transformer of a small DALL-E."""
-    return token_recipe(DALLE, 6_000)
+    return token_recipe(DALLE, 6_000, doubt=0.15)
 
 
 @recipe

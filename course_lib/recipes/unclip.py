@@ -38,13 +38,13 @@ def prior_recipe(kind, steps: int, **more) -> Recipe:
 @recipe
 def unclip_prior() -> Recipe:
     """Text to CLIP's embedding of a picture, by diffusion."""
-    return prior_recipe(DiffusionPrior, 4_000)
+    return prior_recipe(DiffusionPrior, 2_000)
 
 
 @recipe
 def unclip_prior_ar() -> Recipe:
     """Text to CLIP's embedding of a picture, as 48 numbers, one after the other."""
-    return prior_recipe(AutoregressivePrior, 3_000, prepare=take_axes)
+    return prior_recipe(AutoregressivePrior, 2_000, prepare=take_axes)
 
 
 def take_axes(model: AutoregressivePrior, store: Store, fresh: bool) -> None:
