@@ -98,8 +98,9 @@ def test_damaged_weights_of_a_run_are_named(workshop):  # noqa: F811
 
 def test_how_far_a_training_is_stands_in_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "RUNS", tmp_path)
-    (tmp_path / "a.log").write_text("a:  10%|█  | 100/1000 [00:10<01:30]\ra:  25%| | 250/1000 [00:25<01:15]")
-    (tmp_path / "b.log").write_text("reading texts")
+    (tmp_path / "a.log").write_text("a:  10%|█  | 100/1000 [00:10<01:30]\ra:  25%| | 250/1000 [00:25<01:15]",
+                                    "utf-8")
+    (tmp_path / "b.log").write_text("reading texts", "utf-8")
     assert module.share("a") == 0.25 and module.share("b") == 0.0
 
 
@@ -107,5 +108,5 @@ def test_the_real_command_is_started(tmp_path, monkeypatch):
     """`start` runs this course's own command, with one thread; here it only says what is wrong."""
     monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
     process = module.start("nobody", "fp32")
-    assert process.wait(60) == 2 and "no recipe nobody" in module.log("nobody").read_text()
+    assert process.wait(60) == 2 and "no recipe nobody" in module.log("nobody").read_text("utf-8")
     assert os.path.exists(tmp_path / "runs")

@@ -113,13 +113,13 @@ def start(name: str, precision: str) -> subprocess.Popen:
     """Train one network in a process of its own, with one thread on a CPU."""
     RUNS.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "course_lib.recipes", name, "--from-runs", "--precision", precision]
-    with open(log(name), "w") as file:
+    with open(log(name), "w", encoding="utf-8") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def share(name: str) -> float:
     """How much of a running training is done, 0 .. 1, by the last word of its progress bar."""
-    steps = re.findall(r"(\d+)/(\d+) \[", log(name).read_text(errors="replace")[-400:])
+    steps = re.findall(r"(\d+)/(\d+) \[", log(name).read_text("utf-8", "replace")[-400:])
     return int(steps[-1][0]) / int(steps[-1][1]) if steps else 0.0
 
 
