@@ -181,3 +181,29 @@ def test_the_benchmark_of_threads_runs(monkeypatch, capsys):
         torch.set_num_threads(before)
     idle, busy = capsys.readouterr().out.splitlines()
     assert idle.startswith("0 busy") and busy.startswith("1 busy") and "ratio" in busy
+
+
+def test_a_stored_picture_gets_256_colours_only_where_nobody_sees_it(monkeypatch):
+    """A smooth ramp of many colours does and stays near, coloured noise stays as it is; twice is once."""
+    import base64
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import refresh
+
+    def read(png):
+        return Image.open(io.BytesIO(base64.b64decode(png)))
+
+    def stored(pixels):
+        file = io.BytesIO()
+        Image.fromarray(pixels.astype("uint8")).save(file, "png")
+        return base64.b64encode(file.getvalue()).decode()
+    ramp = np.linspace([0, 40, 80], [250, 90, 200], 1000)[None].repeat(20, 0)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
+    small, exact = refresh.squeeze(stored(ramp)), refresh.squeeze(stored(noise))
+    assert read(small).mode == "P" and np.abs(np.asarray(read(small).convert("RGB")) - ramp).mean() < 2
+    assert np.array_equal(np.asarray(read(exact)), noise)
+    assert refresh.squeeze(small) == small

@@ -162,21 +162,21 @@ def test_what_dalle_learns_are_the_tokens_of_shifted_pictures(few_texts, monkeyp
 
 
 def test_in_training_some_tokens_are_read_wrongly_and_none_when_drawing():
-    model, (tokens, _) = build(DALLE, doubt=0.2), example(4000)
+    model, (tokens, _) = build(DALLE, wrong=0.2), example(4000)
     ids = model.ids(tokens)
-    assert torch.equal(model.doubted(ids), ids)
+    assert torch.equal(model.misread(ids), ids)
     torch.manual_seed(0)
-    read = model.train().doubted(ids)
+    read = model.train().misread(ids)
     wrong = (read != ids).float()
     assert wrong.mean().item() == pytest.approx(0.2 * 6 / 7, abs=0.01)  # one in seven is right by chance
     assert wrong.mean(1).std() > 0.1  # a share of its own for each picture
     assert torch.equal(read >= 7, ids >= 7)  # still tokens of the place's own code
-    assert torch.equal(build(DALLE).train().doubted(ids), ids)
+    assert torch.equal(build(DALLE).train().misread(ids), ids)
 
 
-def test_the_truth_to_be_said_is_never_doubted(monkeypatch):
+def test_the_truth_to_be_said_is_never_misread(monkeypatch):
     """Only what is read is replaced: with the right logits at hand, the loss of the picture stays 0."""
-    model, (tokens, _) = build(DALLE, doubt=1.0).train(), example()
+    model, (tokens, _) = build(DALLE, wrong=0.5).train(), example()
     sure = 50.0 * F.one_hot(tokens.flatten(1), 7).float()
     monkeypatch.setattr(model, "to_tokens", lambda h: sure)
     assert model.loss(tokens, nothing(2, 5)).item() < 1e-5

@@ -10,11 +10,13 @@ import sys
 import time
 
 import nbformat
+import numpy as np
 from nbclient import NotebookClient
 from PIL import Image
 from stamp import ROOT, notebooks, stamp
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+UNSEEN = 40.0  # mean squared error of pixels in 0 .. 255: 32 dB
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -60,9 +62,15 @@ def is_about_threads(out) -> bool:
 
 
 def squeeze(png: str) -> str:
-    """The same picture, pixel for pixel, in fewer bytes."""
+    """The same picture in fewer bytes: with 256 colours where nobody sees it, else pixel for pixel."""
+    picture = Image.open(io.BytesIO(base64.b64decode(png)))
+    if picture.mode != "P":  # else it has been here before
+        full = picture.convert("RGB")
+        few = full.quantize(256, kmeans=1, dither=Image.Dither.NONE)
+        error = np.asarray(full, float) - np.asarray(few.convert("RGB"), float)
+        picture = few if (error**2).mean() < UNSEEN else picture
     packed = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).save(packed, "png", optimize=True)
+    picture.save(packed, "png", optimize=True)
     return base64.b64encode(packed.getvalue()).decode() + "\n"
 
 

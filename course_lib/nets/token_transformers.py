@@ -30,17 +30,15 @@ class TokenTransformer(nn.Module):
     vocabulary: how many words there are; length: of a text. grid (rows, columns): of the picture's cells,
     each with `codes` tokens of 0 .. codebook_size - 1. The first and the second token of a cell mean
     different things, so each has ids of its own: token k of code c is id c * codebook_size + k. causal: each
-    position sees itself and what came before. dropout: in the layers. doubt: the mean share of picture tokens
-    that DALLE reads wrongly in training.
+    position sees itself and what came before. dropout: in the layers.
     """
 
     def __init__(self, vocabulary: int, length: int, codebook_size: int, grid: Sequence[int] = (8, 8),
                  codes: int = 1, width: int = 256, depth: int = 6, heads: int = 4, causal: bool = True,
-                 dropout: float = 0.0, doubt: float = 0.0):
+                 dropout: float = 0.0):
         super().__init__()
         checks.counts(vocabulary=vocabulary, length=length, codebook_size=codebook_size, codes=codes)
         self.length, self.grid, self.codes = length, tuple(grid), codes
-        self.doubt = checks.number(doubt, 0, 1, "doubt")
         self.codebook_size, self.n = codebook_size, math.prod(grid) * codes
         self.word_embed = nn.Embedding(vocabulary, width)
         self.token_embed = nn.Embedding(codes * codebook_size + 1, width)
@@ -83,13 +81,18 @@ class TokenTransformer(nn.Module):
 
 @checks.typed
 class DALLE(TokenTransformer):
-    """One token after the other: causal attention, so each place sees itself and what came before."""
+    """One token after the other: causal attention, so each place sees itself and what came before. wrong:
+    the mean share of picture tokens that it reads wrongly in training; sizes as in TokenTransformer."""
+
+    def __init__(self, *sizes, wrong: float = 0.0, **more):
+        super().__init__(*sizes, **more)
+        self.wrong = checks.number(wrong, 0, 0.5, "wrong")
 
     @checks.typed
     def loss(self, tokens: Tensor, text: Tensor) -> Tensor:
         """-ln p a token, (): 1/8 that of the words, 7/8 that of the picture, each a mean. tokens (B, rows,
         columns codes), text (B, length)."""
-        ids = self.doubted(self.ids(tokens))
+        ids = self.misread(self.ids(tokens))
         x = torch.cat([self._text(text), self.token_embed(ids[:, :-1]) + self.places()[:-1]], dim=1)
         h = self.body(x)
         say, draw = self.to_words(h[:, :self.length - 1]), self.to_tokens(h[:, self.length - 1:])
@@ -97,14 +100,14 @@ class DALLE(TokenTransformer):
         picture = F.cross_entropy(draw.flatten(0, 1), tokens.flatten())
         return TEXT_SHARE * words.nan_to_num() + (1 - TEXT_SHARE) * picture
 
-    def doubted(self, ids: Tensor) -> Tensor:
-        """In training, the ids (B, n) with a random share of 0 .. 2 doubt of each picture replaced at random:
+    def misread(self, ids: Tensor) -> Tensor:
+        """In training, the ids (B, n) with a random share of 0 .. 2 wrong of each picture replaced at random:
         when it draws, its own tokens are not always right either (Esser et al. 2021, in their code)."""
-        if not self.training or not self.doubt:
+        if not self.training or not self.wrong:
             return ids
-        share = 2 * self.doubt * torch.rand(len(ids), 1, device=ids.device)
-        wrong = torch.randint(self.codebook_size, ids.shape, device=ids.device) + self.offset
-        return torch.where(torch.rand(ids.shape, device=ids.device) < share, wrong, ids)
+        share = 2 * self.wrong * torch.rand(len(ids), 1, device=ids.device)
+        other = torch.randint(self.codebook_size, ids.shape, device=ids.device) + self.offset
+        return torch.where(torch.rand(ids.shape, device=ids.device) < share, other, ids)
 
     @checks.typed
     def read(self, text: Tensor) -> tuple[Tensor, list[Cache]]:

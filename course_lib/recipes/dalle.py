@@ -38,7 +38,7 @@ def system(model, store: Store) -> DallE:
 @recipe
 def dalle() -> Recipe:
     """Text to picture tokens, one after the other: the transformer of a small DALL-E."""
-    return token_recipe(DALLE, 6_000, doubt=0.15)
+    return token_recipe(DALLE, 6_000, wrong=0.15)
 
 
 @recipe
