@@ -152,6 +152,15 @@ def _batch(x: Tensor) -> Tensor:
     return x
 
 
+def results(name: str) -> list[dict[str, str]]:
+    """The rows of a table of benchmarks/: what a script there measured since it takes longer than a lesson."""
+    folder = FOLDER.parent / "benchmarks"
+    if not (folder / name).is_file():
+        there = ", ".join(sorted(p.name for p in folder.glob("*.csv")))
+        raise ValueError(f"no table {name!r} in benchmarks/; there are: {there}")
+    return list(csv.DictReader((folder / name).read_text(encoding="utf-8").splitlines()))
+
+
 def _manifest() -> dict:
     """What the data folder holds: file -> sha256 and, of a sheet, its first row and its count."""
     return files.read_json(FOLDER / "manifest.json", RESTORE)

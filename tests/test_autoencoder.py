@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
+from torch.nn import functional as F
 
 from course_lib import data, recipes, train
 from course_lib.metrics import psnr
@@ -284,6 +285,29 @@ def test_two_tokens_of_a_cell_stand_side_by_side():
         changed[:, 4 * code:4 * code + 4, 2, 5] = torch.where(part[:, :1] > 0, part - 2 / 3, part + 2 / 3)
         differs = (model.pack(changed) != ids).nonzero()
         assert {(row, column) for _, row, column in differs.tolist()} == {(2, 10 + code)}
+
+
+@torch.no_grad()
+def test_a_local_encoder_reads_a_cell_from_the_24_pixels_around_it_alone():
+    """The cell of row 3, column 5 stands at the pixels 24 .. 31, 40 .. 47; it sees 8 more on each side."""
+    model, x = build(VQAutoencoder, codes=2, local=True).encoder, pictures()
+    other = torch.rand_like(x)
+    for edge, same in ((0, True), (1, False)):
+        rows, columns = slice(16 + edge, 40 - edge), slice(32 + edge, 56 - edge)
+        mixed = other.clone()
+        mixed[:, :, rows, columns] = x[:, :, rows, columns]
+        assert torch.allclose(model(mixed)[:, :, 3, 5], model(x)[:, :, 3, 5], atol=1e-5) == same
+
+
+@torch.no_grad()
+def test_a_local_encoder_does_not_know_where_a_cell_stands():
+    """Equal cells have equal tokens, also at the edge: white is white, and a shifted picture shifts them."""
+    model = build(VQAutoencoder, codes=2, local=True)
+    white = model.encode_tokens(torch.ones(1, 3, 64, 64)).view(64, 2)
+    assert torch.equal(white, white[:1].expand(64, 2))
+    x = F.pad(pictures()[:, :, 16:48, 16:48], (16, 16, 16, 16), value=1.0)
+    moved = x.roll((8, 8), dims=(2, 3))
+    torch.testing.assert_close(model.encoder(moved), model.encoder(x).roll((1, 1), dims=(2, 3)))
 
 
 def test_vq64x2_gives_more_back_than_vq64():

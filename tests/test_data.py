@@ -307,3 +307,11 @@ def test_sheets_that_do_not_show_each_row_once_are_named(copy, change, named):
     files.write_json(copy / "manifest.json", facts)
     with pytest.raises(ValueError, match=rf"manifest\.json has a sheet {named}.*make data"):
         emoji(16)
+
+
+def test_a_table_of_the_benchmarks_is_read_by_name():
+    rows = data.results("vae.csv")
+    text = (data.FOLDER.parent / "benchmarks" / "vae.csv").read_text(encoding="utf-8")
+    assert len(rows) == len(text.splitlines()) - 1 and ",".join(rows[0]) == text.splitlines()[0]
+    with pytest.raises(ValueError, match="no table 'vea.csv' in benchmarks/; there are: .*vae.csv"):
+        data.results("vea.csv")

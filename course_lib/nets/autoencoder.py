@@ -11,6 +11,7 @@ about unit variance, and back. Diffusion runs on z and never sees which codec ma
 """
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -68,6 +69,18 @@ def encoder(c_out: int, fine: int = 64, coarse: int = 128) -> nn.Module:
         nn.PixelUnshuffle(4), nn.Conv2d(48, fine, 3, padding=1), ResBlock(fine, fine), ResBlock(fine, fine),
         Down(fine, coarse), ResBlock(coarse, coarse), Attention(coarse), ResBlock(coarse, coarse),
         nn.GroupNorm(8, coarse), nn.SiLU(), nn.Conv2d(coarse, c_out, 3, padding=1)))
+
+
+def local_encoder(c_out: int, fine: int = 64, coarse: int = 128) -> nn.Module:
+    """(B, 3, 64, 64) -> (B, c_out, 8, 8), each cell from the 24 x 24 pixels around it alone. An encoder that
+    sees the whole picture spreads what it finds over all cells, white ones too: good for a copy, but nobody
+    can guess such a cell from those before it. Fewer layers than `encoder`, with twice the channels; beyond
+    the picture's edge its outermost pixels go on."""
+    fine, coarse = 2 * fine, 2 * coarse
+    same = partial(nn.Conv2d, padding=1, padding_mode="replicate")
+    return Parallel(nn.Conv2d(3, c_out, 8, stride=8), nn.Sequential(
+        nn.PixelUnshuffle(4), same(48, fine, 3), nn.SiLU(), same(fine, coarse, 4, stride=2), nn.SiLU(),
+        nn.Conv2d(coarse, coarse, 1), nn.SiLU(), nn.Conv2d(coarse, c_out, 1)))
 
 
 def decoder(c_in: int, fine: int = 64, coarse: int = 128) -> nn.Module:
@@ -149,16 +162,16 @@ class VQAutoencoder(nn.Module):
     (finite scalar quantisation, Mentzer et al. 2023): the codebook is a fixed grid, so no code can die.
     Rounding has no gradient; the straight-through estimator takes it as the identity. With several codes the
     numbers of a cell are cut into groups of four (product quantisation, Jegou et al. 2011), and its tokens
-    stand side by side: (B, 8, 8 codes).
+    stand side by side: (B, 8, 8 codes). local: each cell is read from the pixels around it alone.
     """
     levels = (7, 5, 5, 5)
 
-    def __init__(self, fine: int = 64, coarse: int = 128, codes: int = 1):
+    def __init__(self, fine: int = 64, coarse: int = 128, codes: int = 1, local: bool = False):
         super().__init__()
         checks.channels(fine=fine, coarse=coarse)
         self.codes = checks.whole(codes, 1, what="codes")
         self.channels = codes * len(self.levels)
-        self.encoder = encoder(self.channels, fine, coarse)
+        self.encoder = (local_encoder if local else encoder)(self.channels, fine, coarse)
         self.decoder = decoder(self.channels, fine, coarse)
         reach = torch.tensor([(n - 1) / 2 for n in self.levels] * codes)
         self.register_buffer("reach", reach[:, None, None], persistent=False)

@@ -38,10 +38,10 @@ def system(model, store: Store) -> DallE:
 @recipe
 def dalle() -> Recipe:
     """Text to picture tokens, one after the other: the transformer of a small DALL-E."""
-    return token_recipe(DALLE, 6_000, wrong=0.15)
+    return token_recipe(DALLE, 4_000, wrong=0.15)
 
 
 @recipe
 def maskgit() -> Recipe:
     """Text to picture tokens, several at once: the same transformer without an order."""
-    return token_recipe(MaskGIT, 6_000)
+    return token_recipe(MaskGIT, 4_000)
