@@ -3,6 +3,7 @@
 Colours are Okabe & Ito's (2008), which colour-blind readers can tell apart. `grid`, `strip`, `film`, `curves`
 and `cloud` return the matplotlib figure; notebooks end the cell with `plt.show()`.
 """
+import textwrap
 from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
@@ -66,16 +67,20 @@ def grid(x: Tensor, columns: int = 12, title: str = "", width: float = 12.0):
 
 @checks.typed
 def strip(rows: dict[str, Tensor], columns: Sequence[str] = (), title: str = "", width: float = 12.0):
-    """Labelled rows of pictures: {label: (N, 3, H, W)}, with a label over each column."""
+    """Labelled rows of pictures: {label: (N, 3, H, W)}, with a label over each column, such as a caption:
+    where it has no line breaks, it gets as many as it needs."""
     _inches(width)
     n = max((len(_pictures(x)) for x in rows.values()), default=0)
     if not n or len(columns) > n:
         raise ValueError(f"there are {len(columns)} labels of columns for {n} columns, in {len(rows)} rows")
     first = next(iter(rows.values()))
     ratio = first.shape[-2] / first.shape[-1]
-    margin = 0.105 * max(len(label) for label in rows) + 0.1  # inches for the labels on the left
+    longest = max(len(line) for label in rows for line in label.split("\n"))
+    margin = 0.105 * longest + 0.1  # inches for the labels on the left
     cell = (width - margin) / n
-    height = cell * ratio * len(rows) + 0.32 * bool(columns) + 0.32 * bool(title)
+    columns = [text if "\n" in text else textwrap.fill(text, max(8, int(cell / 0.085))) for text in columns]
+    lines = max((text.count("\n") + 1 for text in columns), default=0)
+    height = cell * ratio * len(rows) + 0.22 * lines + 0.1 * bool(columns) + 0.32 * bool(title)
     fig, axes = plt.subplots(len(rows), n, figsize=(width, height), squeeze=False)
     for line, (label, x) in zip(axes, rows.items(), strict=True):
         for ax in line:

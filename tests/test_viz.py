@@ -160,6 +160,17 @@ def test_a_strip_has_its_labels_where_they_belong():
     assert a.axison and c.axison and not b.axison, "only the first of a row shows its label"
 
 
+def test_long_labels_of_columns_are_broken_into_lines_that_fit():
+    x = one_coloured(4, 4).repeat(3, 1, 1, 1)
+    long = "fluent woman bouncing ball, medium skin tone"
+    fig = viz.strip({"one": x}, columns=[long, "as\ngiven, whatever the length of it"] + 10 * ["short"])
+    first, second, third = (ax.get_title() for ax in fig.axes[:3])
+    assert first.split() == long.split() and max(map(len, first.split("\n"))) <= 12
+    assert second == "as\ngiven, whatever the length of it" and third == "short"
+    low = viz.strip({"one": x}, columns=12 * ["short"])
+    assert fig.get_figheight() > low.get_figheight(), "more lines, more room"
+
+
 def test_a_film_runs_right_and_labels_the_moments_it_shows():
     x = one_coloured(4, 4)[:2]
     states = [torch.full_like(x, -1 + k / 5) for k in range(11)]
