@@ -126,3 +126,24 @@ def test_with_memory_the_numbers_are_those_without():
     logits, memory = prior.read(**told)
     found = [logits, *(prior.follow(tokens[:, i], i, memory) for i in range(5))]
     torch.testing.assert_close(torch.stack(found, 1), expected, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_an_embedding_is_blurred_in_training_alone():
+    prior = build(AutoregressivePrior, k=6, levels=30, dropout=0.0, blur=0.2)
+    prior.measure(points(), torch.ones(400))
+    seen, tokens = [], prior.tokens
+    prior.tokens = lambda e: seen.append(e) or tokens(e)
+    e, told = points(64), text(64)
+    prior.loss(e, **told)
+    prior.train().loss(e, **told)
+    assert torch.equal(seen[0], e) and (seen[1] - e).std() == pytest.approx(0.2, rel=0.1)
+
+
+@torch.no_grad()
+def test_near_steps_are_read_alike():
+    """A step is read as the number that it is: the vector of the middle one of three lies between theirs."""
+    prior = build(AutoregressivePrior, k=6, levels=3)
+    low, middle, high = (prior._vectors(torch.full((1, 6), i)) for i in range(3))
+    torch.testing.assert_close(middle, (low + high) / 2)
+    assert not torch.allclose(low, high)

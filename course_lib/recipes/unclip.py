@@ -43,8 +43,8 @@ def unclip_prior() -> Recipe:
 
 @recipe
 def unclip_prior_ar() -> Recipe:
-    """Text to CLIP's embedding of a picture, as 48 numbers, one after the other."""
-    return prior_recipe(AutoregressivePrior, 2_000, prepare=take_axes)
+    """Text to CLIP's embedding of a picture, as 32 numbers, one after the other."""
+    return prior_recipe(AutoregressivePrior, 3_000, prepare=take_axes)
 
 
 def take_axes(model: AutoregressivePrior, store: Store, fresh: bool) -> None:
