@@ -60,9 +60,8 @@ def test_a_token_hears_of_nothing_that_comes_later():
 
 def test_the_loss_of_dalle_is_one_eighth_words_and_seven_eighths_picture():
     model, (tokens, text) = build(DALLE), example()
-    for layer in (model.to_words, *model.heads):
-        torch.nn.init.zeros_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
+    for embed in (model.word_embed, model.token_embed):
+        torch.nn.init.zeros_(embed.weight)
     even = math.log(20) / 8 + 7 / 8 * math.log(7)  # all equally likely
     assert model.loss(tokens, text).item() == pytest.approx(even, rel=1e-5)
     silent = model.loss(tokens, nothing(2, 5)).item()  # no word to predict
@@ -75,8 +74,9 @@ def test_each_place_has_the_ids_of_its_own_code():
     assert ((ids >= 7) == (torch.arange(12) % 2 == 1)).all()
     h = torch.randn(1, 12, 32)
     logits = model.to_tokens(h)
-    for place, head in ((2, model.heads[0]), (5, model.heads[1])):
-        torch.testing.assert_close(logits[:, place], head(h[:, place]))
+    first, second = model.token_embed.weight[:7], model.token_embed.weight[7:14]
+    for place, own in ((2, first), (5, second)):
+        torch.testing.assert_close(logits[:, place], h[:, place] @ own.T)
     torch.testing.assert_close(model.to_tokens(h[:, 3:], first=3), logits[:, 3:])
 
 
@@ -99,9 +99,7 @@ def test_every_place_has_a_vector_of_its_own():
 def test_the_masked_loss_counts_hidden_tokens_alone():
     """Equal logits cost ln 7 a hidden token, however many are hidden."""
     model, (tokens, text) = build(MaskGIT), example(64)
-    for head in model.heads:
-        torch.nn.init.zeros_(head.weight)
-        torch.nn.init.zeros_(head.bias)
+    torch.nn.init.zeros_(model.token_embed.weight)
     assert model.loss(tokens, text).item() == pytest.approx(math.log(7), rel=1e-5)
 
 

@@ -30,7 +30,8 @@ class TokenTransformer(nn.Module):
     vocabulary: how many words there are; length: of a text. grid (rows, columns): of the picture's cells,
     each with `codes` tokens of 0 .. codebook_size - 1. The first and the second token of a cell mean
     different things, so each has ids of its own: token k of code c is id c * codebook_size + k. causal: each
-    position sees itself and what came before. dropout: in the layers.
+    position sees itself and what came before. dropout: in the layers. The vector of an id serves twice, when
+    the id is read and as the weights of its logit (Press & Wolf 2017).
     """
 
     def __init__(self, vocabulary: int, length: int, codebook_size: int, grid: Sequence[int] = (8, 8),
@@ -42,12 +43,12 @@ class TokenTransformer(nn.Module):
         self.codebook_size, self.n = codebook_size, math.prod(grid) * codes
         self.word_embed = nn.Embedding(vocabulary, width)
         self.token_embed = nn.Embedding(codes * codebook_size + 1, width)
+        for embed in (self.word_embed, self.token_embed):
+            nn.init.normal_(embed.weight, std=0.02)  # as small as the places, and as logits need them
         self.word_places = positions(length, width)
         self.rows, self.columns = positions(grid[0], width), positions(grid[1], width)
         self.in_cell = positions(codes, width)
         self.body = Transformer(width, depth, heads, causal, dropout)
-        self.to_words = nn.Linear(width, vocabulary)
-        self.heads = nn.ModuleList(nn.Linear(width, codebook_size) for _ in range(codes))
         which = torch.arange(self.n) % codes  # the code of each place
         self.register_buffer("offset", which * codebook_size, persistent=False)
 
@@ -65,11 +66,12 @@ class TokenTransformer(nn.Module):
 
     def to_tokens(self, h: Tensor, first: int = 0) -> Tensor:
         """Vectors (B, m, width) at the places from `first` on -> logits of the tokens that can stand there,
-        (B, m, codebook_size): each code has a head of its own."""
-        logits = h.new_empty(*h.shape[:2], self.codebook_size)
-        for c, head in enumerate(self.heads):
-            start = (c - first) % self.codes
-            logits[:, start::self.codes] = head(h[:, start::self.codes])
+        (B, m, codebook_size): those of the place's own code."""
+        vectors = self.token_embed.weight[:self.codes * self.codebook_size].unflatten(0, (self.codes, -1))
+        parts = [h[:, k::self.codes] @ vectors[(first + k) % self.codes].T for k in range(self.codes)]
+        logits = h.new_empty(*h.shape[:2], self.codebook_size, dtype=parts[0].dtype)
+        for k, part in enumerate(parts):
+            logits[:, k::self.codes] = part
         return logits
 
     def _text(self, text: Tensor) -> Tensor:
@@ -99,6 +101,10 @@ class DALLE(TokenTransformer):
         words = F.cross_entropy(say.flatten(0, 1), text[:, 1:].flatten(), ignore_index=PAD)
         picture = F.cross_entropy(draw.flatten(0, 1), tokens.flatten())
         return TEXT_SHARE * words.nan_to_num() + (1 - TEXT_SHARE) * picture
+
+    def to_words(self, h: Tensor) -> Tensor:
+        """Vectors (B, m, width) -> logits of the words that can come next, (B, m, vocabulary)."""
+        return h @ self.word_embed.weight.T
 
     def misread(self, ids: Tensor) -> Tensor:
         """In training, the ids (B, n) with a random share of 0 .. 2 wrong of each picture replaced at random:
