@@ -1,7 +1,7 @@
 """Training: one loop for every model of the course.
 
 `fit` is a generator: `for tick in fit(...)` hands control back after every optimizer step, so the
-notebook itself decides when to plot, sample or stop. AdamW (Loshchilov & Hutter 2019), warm-up and
+notebook itself decides when to plot, sample or stop. AdamW (Loshchilov & Hutter 2019) or Muon, warm-up and
 cosine decay of the learning rate, gradient clipping, and a moving average of the weights (EMA).
 """
 import contextlib
@@ -62,7 +62,7 @@ def learning_rate(step: int, steps: int, lr: float) -> float:
 def fit(model: nn.Module, loss_fn: Callable, batches: Iterator, steps: int, *, lr: float = 2e-3,
         ema: float = 0.999, max_norm: float = 1.0, seed: int | None = None,
         resume: dict[str, Tensor] | None = None, accelerator=None, bf16: bool = False,
-        fast: bool = False) -> Iterator[Tick]:
+        fast: bool = False, muon: bool = False) -> Iterator[Tick]:
     """Train `model` in place, one yield a step, after the step and its EMA update.
 
     loss_fn(model, batch) -> scalar. batches: endless. max_norm: longer gradients are shortened to it.
@@ -74,7 +74,8 @@ def fit(model: nn.Module, loss_fn: Callable, batches: Iterator, steps: int, *, l
 
     accelerator: a Hugging Face Accelerator; each of its processes computes on its own batches and the
     gradients are averaged. bf16: compute in bfloat16 what allows it, faster on GPUs and on processors that
-    have it. fast: on a GPU, record the step as a CUDA graph and replay it (`GraphStep`).
+    have it. fast: on a GPU, record the step as a CUDA graph and replay it (`GraphStep`). muon: move matrices
+    and kernels by `Muon` instead of AdamW.
 
     Raises FloatingPointError where the loss or its gradient is NaN or infinite; the model keeps
     its last good step. Raises ValueError where a number makes no sense, or the batches end.
@@ -82,7 +83,7 @@ def fit(model: nn.Module, loss_fn: Callable, batches: Iterator, steps: int, *, l
     _check_numbers(steps, lr, max_norm)
     model.train()
     average, batches = EMA(model, ema), iter(batches)
-    optimizer = _adamw(model, lr, fast)
+    optimizer = _optimizer(model, lr, fast, muon, bf16 or fast)
     optimizer.zero_grad()  # a run that was stopped, or met NaN, may have left a gradient
     first = _unpack(resume, model, average, optimizer, steps) if resume is not None else 0
     resume = None  # it is as large as the model, five times
@@ -105,7 +106,8 @@ class Step:
         self.device = next(model.parameters()).device.type
 
     def __call__(self, batch, step: int, rate: float) -> float:
-        self.optimizer.param_groups[0]["lr"] = rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         with torch.autocast(self.device, torch.bfloat16) if self.bf16 else contextlib.nullcontext():
             loss = self.loss_fn(self.model, batch)
         if not torch.is_tensor(loss) or loss.ndim or not loss.requires_grad:
@@ -177,10 +179,63 @@ class GraphStep:
         return loss.detach(), norm
 
 
-def _adamw(model, lr, fast):
+class Muon(torch.optim.AdamW):
+    """Muon (Jordan et al. 2024) for matrices, AdamW for the other parameters.
+
+    A gradient of a matrix mostly points along few directions. Muon keeps its momentum, of Nesterov's kind,
+    and sets all singular values of that to about 1, so that every direction is learned: momentum = U S V^T
+    becomes U V^T. Times 0.2 sqrt(max(rows, columns)) a step is as long as AdamW's (Liu et al. 2025, eq. 4),
+    and one learning rate serves both. A kernel (out, in, h, w) is the matrix (out, in h w). dtype: in which
+    U V^T is computed.
+    """
+
+    def __init__(self, matrices, others, lr, momentum: float = 0.95, dtype=torch.float32, **adamw):
+        super().__init__([{"params": others}, {"params": matrices}], lr, **adamw)
+        self.momentum, self.dtype = momentum, dtype
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """AdamW's step for the others, then one for each matrix."""
+        others, matrices = self.param_groups
+        self.param_groups = [others]
+        super().step()
+        self.param_groups = [others, matrices]
+        skip = getattr(self, "found_inf", None)  # on a GPU: 1 where this step must change nothing
+        for p in matrices["params"]:
+            if p.grad is not None:
+                state = self.state[p] or {"step": torch.zeros(()), "momentum": torch.zeros_like(p)}
+                self.state[p], momentum = state, state["momentum"]  # AdamW asks every state for its step
+                grad = p.grad if skip is None else torch.where(skip > 0, momentum, p.grad)
+                rate = matrices["lr"] if skip is None else matrices["lr"] * (1 - skip)
+                momentum.lerp_(grad, 1 - self.momentum)
+                way = orthogonal(grad.lerp(momentum, self.momentum).flatten(1).to(self.dtype))
+                p.mul_(1 - rate * matrices["weight_decay"])
+                p.sub_(rate * 0.2 * max(way.shape) ** 0.5 * way.view_as(p))
+
+
+def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
+    """A matrix (rows, columns) -> the same with all its singular values in about 0.7 .. 1.2, by steps of
+    Newton and Schulz, x <- a x + b x x^T x + c (x x^T)^2 x, with the coefficients of Jordan et al."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = x if x.shape[0] <= x.shape[1] else x.T
+    wide = wide / wide.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        square = wide @ wide.T
+        wide = a * wide + (b * square + c * square @ square) @ wide
+    return wide if x.shape[0] <= x.shape[1] else wide.T
+
+
+def _optimizer(model, lr, fast, muon, bf16):
     device = next(model.parameters()).device
-    return torch.optim.AdamW(model.parameters(), torch.tensor(lr, device=device) if fast else lr,
-                             betas=(0.9, 0.99), fused=device.type in ("cpu", "cuda"), capturable=fast)
+    more = {"betas": (0.9, 0.99), "fused": device.type in ("cpu", "cuda"), "capturable": fast}
+    lr = torch.tensor(lr, device=device) if fast else lr
+    if not muon:
+        return torch.optim.AdamW(model.parameters(), lr, **more)
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    matrices = {id(m.weight) for m in layers if min(m.weight.flatten(1).shape) >= 16}  # else a few vectors
+    inside = [p for p in model.parameters() if id(p) in matrices]
+    others = [p for p in model.parameters() if id(p) not in matrices]
+    return Muon(inside, others, lr, dtype=torch.bfloat16 if bf16 else torch.float32, **more)
 
 
 def _sow(seed, step, accelerator):
@@ -243,7 +298,8 @@ def _unpack(state, model, average, optimizer, steps) -> int:
         files.fill(model, part("model."), "it")
         files.fill(average.model, part("ema."), "its average")
         optimizer.load_state_dict({**optimizer.state_dict(), "state": _moments(
-            part("adam."), [p.shape for p in model.parameters()], int(state["moments"]))})
+            part("adam."), [p.shape for group in optimizer.param_groups for p in group["params"]],
+            int(state["moments"]))})
         torch.set_rng_state(state["rng.cpu"].cpu())
         if "rng.cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["rng.cuda"].cpu())
@@ -255,12 +311,14 @@ def _unpack(state, model, average, optimizer, steps) -> int:
 
 
 def _moments(parts: dict[str, Tensor], shapes: list, count: int) -> dict[int, dict[str, Tensor]]:
-    """Adam's moments by the number of the parameter; those without gradients have none."""
+    """What AdamW or Muon keeps, by the number of the parameter; one without a gradient has nothing."""
     moments: dict[int, dict] = {}
     for key, value in parts.items():
         i, name = key.split(".")
         moments.setdefault(int(i), {})[name] = value
-    expected = {i: {"step": (), "exp_avg": shapes[i], "exp_avg_sq": shapes[i]} for i in moments}
+    adam = lambda i: {"step": (), "exp_avg": shapes[i], "exp_avg_sq": shapes[i]}
+    muon = lambda i: {"step": (), "momentum": shapes[i]}
+    expected = {i: (muon if "momentum" in kept else adam)(i) for i, kept in moments.items()}
     given = {i: {k: v.shape for k, v in found.items()} for i, found in moments.items()}
     if given != expected or len(moments) != count:
         raise ValueError("it lacks a part of Adam's moments, or has another's")

@@ -218,7 +218,8 @@ def test_the_card_describes_what_is_shipped(name):
     if "otherwise" not in card:
         assert set(card["needs"]) == set(plan.needs)
         assert len(card["phases"]) == 1
-        assert (card["phases"][0]["lr"], card["phases"][0]["ema"]) == (plan.lr, plan.ema)
+        phase, optimizer = card["phases"][0], "Muon" if plan.muon else "AdamW"
+        assert (phase["lr"], phase["ema"], phase.get("optimizer", "AdamW")) == (plan.lr, plan.ema, optimizer)
     assert not model.training
 
 
@@ -748,7 +749,15 @@ def test_a_run_hands_its_terms_to_the_training(workshop, monkeypatch):
     monkeypatch.setattr(train, "fit", lambda *a, **more: heard.update(more) or fit(*a, **more))
     workshop.train("tiny", seed=7, precision="bf16")
     plan = tiny()
-    assert [heard[k] for k in ("seed", "lr", "ema", "bf16")] == [7, plan.lr, plan.ema, True]
+    assert [heard[k] for k in ("seed", "lr", "ema", "bf16", "muon")] == [7, plan.lr, plan.ema, True, False]
+
+
+def test_a_recipe_chooses_its_optimizer_and_the_card_names_it(workshop, monkeypatch):
+    heard, fit, plan = {}, train.fit, replace(tiny(), muon=True)
+    monkeypatch.setattr(train, "fit", lambda *a, **more: heard.update(more) or fit(*a, **more))
+    monkeypatch.setitem(registry.RECIPES, "tiny", lambda: plan)
+    card = workshop.train("tiny")
+    assert heard["muon"] and card["phases"][0]["optimizer"] == "Muon"
 
 
 def test_the_loss_of_a_card_is_that_of_new_pictures(workshop, monkeypatch):

@@ -27,7 +27,7 @@ def token_recipe(kind, steps: int, **more) -> Recipe:
             yield {"tokens": tokens, "text": batch["text"]}
     build = partial(kind, len(words), words.length, math.prod(VQAutoencoder.levels), codes=2, dropout=0.1,
                     **more)
-    return Recipe(build, make, steps, needs=(CODEC,), assemble=system)
+    return Recipe(build, make, steps, lr=3e-3, muon=True, needs=(CODEC,), assemble=system)
 
 
 def system(model, store: Store) -> DallE:
@@ -38,10 +38,10 @@ def system(model, store: Store) -> DallE:
 @recipe
 def dalle() -> Recipe:
     """Text to picture tokens, one after the other: the transformer of a small DALL-E."""
-    return token_recipe(DALLE, 4_000, wrong=0.15)
+    return token_recipe(DALLE, 6_000, wrong=0.05)
 
 
 @recipe
 def maskgit() -> Recipe:
     """Text to picture tokens, several at once: the same transformer without an order."""
-    return token_recipe(MaskGIT, 3_500)
+    return token_recipe(MaskGIT, 5_300)

@@ -25,7 +25,7 @@ class Recipe:
 
     build: () -> the network, untrained; its weights come from torch's random state.
     batches: (split="train", device=None, store=SHIPPED) -> endless dicts, the arguments of `loss`.
-    steps, lr, ema: as in `train.fit`.
+    steps, lr, ema, muon: as in `train.fit`.
     needs: the checkpoints that it reads, learns on or starts from.
     prepare: (model, store, fresh) -> None, called once before the first step: what does not come by training.
         fresh: False where the run goes on from the shipped weights.
@@ -37,6 +37,7 @@ class Recipe:
     steps: int
     lr: float = 1e-3
     ema: float = 0.999
+    muon: bool = False
     needs: tuple[str, ...] = ()
     prepare: Callable[[nn.Module, "Store", bool], None] = lambda model, store, fresh: None
     assemble: Callable[..., object] = lambda model, store: model

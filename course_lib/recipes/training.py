@@ -61,6 +61,7 @@ def run(name: str, steps: int | None = None, *, from_shipped: bool = False, stop
                 return card  # it went on from what was shipped then, and is what is shipped now
         start = f"shipped {store.card(name)['sha256']}" if from_shipped else "scratch"
         terms = {"name": name, "steps": steps, "lr": plan.lr, "ema": plan.ema, "seed": seed,
+                 "optimizer": "Muon" if plan.muon else "AdamW",
                  "precision": "bf16" if fast else precision, "start": start,
                  "needs": needs_of(name, plan, store), "data": data.fingerprint(),
                  "network": layout(plan.new())}
@@ -106,7 +107,7 @@ def _train(name, plan, terms, folder, accelerator, stop_after, fast, store):
     model.to(accelerator.device)
     ticks = train.fit(model, plan.loss, plan.batches("train", accelerator.device, store), terms["steps"],
                       lr=plan.lr, ema=plan.ema, seed=terms["seed"], resume=resume, accelerator=accelerator,
-                      bf16=terms["precision"] == "bf16", fast=fast)
+                      bf16=terms["precision"] == "bf16", fast=fast, muon=plan.muon)
     resume = None  # its tensors are in the model now
     start = saved = time.monotonic()
     bar = tqdm(total=terms["steps"], desc=name, disable=not accelerator.is_main_process, initial=done)
@@ -150,7 +151,7 @@ def _finish(name, plan, terms, folder, device, store) -> dict:
     digest = files.save(folder / "weights.safetensors", halves, recipe=name)
     machine = f"CPU, {torch.get_num_threads()} thread(s), {platform.machine()}"
     phases = store.card(name)["phases"] if terms["start"] != "scratch" else []
-    phases.append({k: terms[k] for k in ("start", "steps", "lr", "ema", "seed", "precision")} | {
+    phases.append({k: terms[k] for k in ("start", "steps", "lr", "ema", "optimizer", "seed", "precision")} | {
         "minutes": round(state["seconds"].item() / 60, 1), "torch": torch.__version__,
         "machine": machine if device.type == "cpu" else torch.cuda.get_device_name(device)})
     card = {"what": inspect.getdoc(RECIPES[name]),
