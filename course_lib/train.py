@@ -143,7 +143,8 @@ class GraphStep:
         self.seen, self.graph, self.stream = 0, None, torch.cuda.Stream()
 
     def __call__(self, batch, step: int, rate: float) -> float:
-        self.optimizer.param_groups[0]["lr"].fill_(rate)
+        for group in self.optimizer.param_groups:
+            group["lr"].fill_(rate)
         if self.graph is None and self.seen < self.warmup:
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):

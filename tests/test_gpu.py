@@ -13,7 +13,8 @@ def losses(name, steps=8, **how):
     plan = recipes.get(name)
     model = plan.new().to("cuda")
     found = []
-    ticks = train.fit(model, plan.loss, plan.batches("train", "cuda"), steps, lr=plan.lr, seed=0, **how)
+    ticks = train.fit(model, plan.loss, plan.batches("train", "cuda"), steps, lr=plan.lr, seed=0,
+                      muon=plan.muon, **how)
     for tick in ticks:
         found.append(tick.loss)
     return torch.tensor(found), tick.ema
@@ -35,7 +36,8 @@ def test_the_fast_path_gives_the_eager_losses(name):
     assert all(p.isfinite().all() for p in ema.parameters())
 
 
-def test_the_fast_path_keeps_the_last_good_step():
+@pytest.mark.parametrize("muon", [False, True])
+def test_the_fast_path_keeps_the_last_good_step(muon):
     plan = recipes.get("level16")
     model, stream = plan.new().to("cuda"), plan.batches("train", "cuda")
 
@@ -43,19 +45,20 @@ def test_the_fast_path_keeps_the_last_good_step():
         for k, batch in enumerate(stream, 1):
             yield {"x_0": batch["x_0"] * float("nan")} if k == 7 else batch
     with pytest.raises(FloatingPointError, match="at step 7"):
-        for tick in train.fit(model, plan.loss, spoiled(), 20, seed=0, fast=True):
+        for tick in train.fit(model, plan.loss, spoiled(), 20, seed=0, fast=True, muon=muon):
             good, last = [p.detach().clone() for p in model.parameters()], tick.step
     assert last == 6
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), good, strict=True))
 
 
-def test_a_fast_run_resumes_to_the_bit():
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_fast_run_resumes_to_the_bit(muon):
     plan = recipes.get("level16")
 
     def run(resume=None, stop=10):
         model = plan.new().to("cuda")
         stream = plan.batches("train", "cuda")
-        for tick in train.fit(model, plan.loss, stream, 10, seed=0, fast=True, resume=resume):
+        for tick in train.fit(model, plan.loss, stream, 10, seed=0, fast=True, resume=resume, muon=muon):
             if tick.step == stop:
                 return tick.state()
     straight, again = run(), run(run(stop=6))

@@ -73,8 +73,8 @@ def encoder(c_out: int, fine: int = 64, coarse: int = 128) -> nn.Module:
 
 def local_encoder(c_out: int, fine: int = 64, coarse: int = 128) -> nn.Module:
     """(B, 3, 64, 64) -> (B, c_out, 8, 8), each cell from the 24 x 24 pixels around it alone. An encoder that
-    sees the whole picture spreads what it finds over all cells, white ones too: good for a copy, but nobody
-    can guess such a cell from those before it. Fewer layers than `encoder`, with twice the channels; beyond
+    sees the whole picture spreads what it finds over all cells, white ones too: good for a copy, but such a
+    cell is hard to guess from those before it. Fewer layers than `encoder`, with twice the channels; beyond
     the picture's edge its outermost pixels go on."""
     fine, coarse = 2 * fine, 2 * coarse
     same = partial(nn.Conv2d, padding=1, padding_mode="replicate")
