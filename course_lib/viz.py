@@ -3,12 +3,14 @@
 Colours are Okabe & Ito's (2008), which colour-blind readers can tell apart. `grid`, `strip`, `film`, `curves`
 and `cloud` return the matplotlib figure; notebooks end the cell with `plt.show()`.
 """
+import io
 import textwrap
 from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from . import checks, data
@@ -284,10 +286,6 @@ def _array(x) -> np.ndarray:
 
 
 def _png(array: np.ndarray, edge: int = 320) -> bytes:
-    import io
-
-    from PIL import Image
-
     k = max(1, edge // max(array.shape[:2]))
     buffer = io.BytesIO()
     Image.fromarray(array).resize((array.shape[1] * k, array.shape[0] * k), 0).save(buffer, "png")

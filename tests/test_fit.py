@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib import train
+from course_lib import muon, train
 from course_lib.train import fit, learning_rate
 
 
@@ -45,7 +45,7 @@ def random(*shape, seed=0):
 @pytest.mark.parametrize("shape", [(20, 50), (50, 20), (32, 32)])
 def test_all_directions_of_a_matrix_become_equally_long(shape):
     u, s, v = torch.linalg.svd(random(*shape) * torch.logspace(0, -1, shape[1]), full_matrices=False)
-    found = train.orthogonal(u * s @ v)
+    found = muon.orthogonal(u * s @ v)
     values = torch.linalg.svdvals(found)
     assert s[0] / s[-1] > 5 and values.min() > 0.5 and values.max() < 1.3
     torch.testing.assert_close(u.T @ found @ v.T, (u.T @ found @ v.T).diagonal().diag(), atol=1e-3, rtol=0)
@@ -64,7 +64,7 @@ def test_a_step_of_muon_is_that_of_torch():
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("this torch has no Muon")
     w, other = nn.Parameter(random(20, 30)), nn.Parameter(random(20, 30))
-    mine = train.Muon([w], [nn.Parameter(random(3))], 1e-2, dtype=torch.bfloat16)
+    mine = muon.Muon([w], [nn.Parameter(random(3))], 1e-2, dtype=torch.bfloat16)
     theirs = torch.optim.Muon([other], 1e-2, weight_decay=1e-2, adjust_lr_fn="match_rms_adamw")
     for step in range(5):
         w.grad = random(20, 30, seed=step + 1)
@@ -76,7 +76,7 @@ def test_a_step_of_muon_is_that_of_torch():
 
 def test_muon_moves_adamws_parameters_as_adamw_does():
     (a, b), w = (nn.Parameter(random(5)) for _ in range(2)), nn.Parameter(random(16, 16))
-    both, alone = train.Muon([w], [a], 1e-2), torch.optim.AdamW([b], 1e-2)
+    both, alone = muon.Muon([w], [a], 1e-2), torch.optim.AdamW([b], 1e-2)
     for step in range(3):
         a.grad, b.grad, w.grad = random(5, seed=step), random(5, seed=step), random(16, 16, seed=step)
         both.step()
@@ -86,18 +86,18 @@ def test_muon_moves_adamws_parameters_as_adamw_does():
 
 def test_a_step_that_must_change_nothing_changes_nothing():
     w, b = nn.Parameter(random(16, 16)), nn.Parameter(random(3))
-    muon = train.Muon([w], [b], 1e-2, fused=True)
+    optimizer = muon.Muon([w], [b], 1e-2, fused=True)
     for bad in (0.0, 1.0, 0.0):
-        before = w.detach().clone(), b.detach().clone(), {k: v.clone() for k, v in muon.state[w].items()}
+        before = w.detach().clone(), b.detach().clone(), {k: v.clone() for k, v in optimizer.state[w].items()}
         w.grad, b.grad = random(16, 16), random(3)
         if bad:
             w.grad[0], b.grad[0] = torch.nan, torch.inf
-        muon.found_inf = torch.tensor(bad)
-        muon.step()
+        optimizer.found_inf = torch.tensor(bad)
+        optimizer.step()
         assert w.isfinite().all() and b.isfinite().all()
         assert torch.equal(w, before[0]) == torch.equal(b, before[1]) == bool(bad)
         if bad:
-            torch.testing.assert_close(muon.state[w]["momentum"], before[2]["momentum"])
+            torch.testing.assert_close(optimizer.state[w]["momentum"], before[2]["momentum"])
 
 
 def test_a_run_with_muon_goes_on_bit_for_bit():
