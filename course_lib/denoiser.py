@@ -8,13 +8,13 @@ and a *target* is just the pair (skip, out):
 
 | target | network predicts | skip | out | source |
 |---|---|---|---|---|
-| predict_eps  | the noise eps          | 1/s | -n/s | Ho et al. 2020, eq. 14 |
+| predict_eps  | the noise eps          | 1/a | -s/a | Ho et al. 2020, eq. 14 |
 | predict_x0   | the clean picture      | 0   | 1    | Ho et al. 2020, section 3.2 |
-| predict_v    | v = s eps - n x_0      | s   | -n   | Salimans & Ho 2022, appendix D |
-| predict_flow | x_1 - x_0 = eps - x_0  | 1   | -n   | Lipman et al. 2023 |
+| predict_v    | v = a eps - s x_0      | a   | -s   | Salimans & Ho 2022, appendix D |
+| predict_flow | x_1 - x_0 = eps - x_0  | 1   | -s   | Lipman et al. 2023 |
 | predict_edm  | unit-variance residual | c_skip | c_out | Karras et al. 2022, table 1 |
 
-with s = signal(t), n = noise(t). The loss is the mean squared error between the network's output
+with a = signal(t), s = noise(t). The loss is the mean squared error between the network's output
 and the output that would make x0_hat exact. For predict_eps this *is* L_simple.
 """
 from collections.abc import Callable
@@ -36,8 +36,8 @@ class Pred(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """What a network predicts. coefficients: (s, n, sigma_data) -> (skip, out); it means what its name says
-    where holds(s, n), in words: `rule`."""
+    """What a network predicts. coefficients: (a, s, sigma_data) -> (skip, out); it means what its name says
+    where holds(a, s), in words: `rule`."""
     coefficients: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
     rule: str
     holds: Callable[[Tensor, Tensor], Tensor]
@@ -50,9 +50,9 @@ class Target:
     def __name__(self) -> str:
         return self.coefficients.__name__
 
-    def __call__(self, s: Tensor, n: Tensor, sigma_data: float = 1.0) -> tuple[Tensor, Tensor]:
+    def __call__(self, a: Tensor, s: Tensor, sigma_data: float = 1.0) -> tuple[Tensor, Tensor]:
         """(skip, out) for these signals and noises; sigma_data, of the schedule, matters to EDM only."""
-        return self.coefficients(s, n, sigma_data)
+        return self.coefficients(a, s, sigma_data)
 
 
 def target(rule: str, holds: Callable[[Tensor, Tensor], Tensor]):
@@ -60,35 +60,35 @@ def target(rule: str, holds: Callable[[Tensor, Tensor], Tensor]):
     return lambda coefficients: Target(coefficients, rule, holds)
 
 
-@target("signal > 0 (it divides by the signal)", lambda s, n: s > 0)
-def predict_eps(s, n, sigma_data):
-    """Noise prediction: x0_hat = (x_t - n eps_hat) / s."""
-    return 1 / s, -n / s
+@target("signal > 0 (it divides by the signal)", lambda a, s: a > 0)
+def predict_eps(a, s, sigma_data):
+    """Noise prediction: x0_hat = (x_t - s eps_hat) / a."""
+    return 1 / a, -s / a
 
 
-@target("any schedule", lambda s, n: s >= 0)
-def predict_x0(s, n, sigma_data):
+@target("any schedule", lambda a, s: a >= 0)
+def predict_x0(a, s, sigma_data):
     """The network's output is the picture."""
-    return torch.zeros_like(s), torch.ones_like(s)
+    return torch.zeros_like(a), torch.ones_like(a)
 
 
-@target("signal^2 + noise^2 = 1", lambda s, n: (s**2 + n**2 - 1).abs() < 1e-4)
-def predict_v(s, n, sigma_data):
-    """Velocity on the circle: x0_hat = s x_t - n v_hat."""
-    return s, -n
+@target("signal^2 + noise^2 = 1", lambda a, s: (a**2 + s**2 - 1).abs() < 1e-4)
+def predict_v(a, s, sigma_data):
+    """Velocity on the circle: x0_hat = a x_t - s v_hat."""
+    return a, -s
 
 
-@target("signal + noise = 1", lambda s, n: (s + n - 1).abs() < 1e-4)
-def predict_flow(s, n, sigma_data):
+@target("signal + noise = 1", lambda a, s: (a + s - 1).abs() < 1e-4)
+def predict_flow(a, s, sigma_data):
     """Velocity of the straight path: x0_hat = x_t - t (eps - x_0)_hat."""
-    return torch.ones_like(s), -n
+    return torch.ones_like(a), -s
 
 
-@target("signal = 1", lambda s, n: (s - 1).abs() < 1e-4)
-def predict_edm(s, n, sigma_data):
+@target("signal = 1", lambda a, s: (a - 1).abs() < 1e-4)
+def predict_edm(a, s, sigma_data):
     """EDM preconditioning: the network always sees and predicts unit variance."""
-    total = n**2 + sigma_data**2
-    return sigma_data**2 / total, n * sigma_data / total.sqrt()
+    total = s**2 + sigma_data**2
+    return sigma_data**2 / total, s * sigma_data / total.sqrt()
 
 
 @checks.typed
@@ -116,12 +116,12 @@ class Denoiser(nn.Module):
         """x_t (B, ...), t (B,) or () -> Pred(x0, eps), each (B, ...). eps of the clean picture, at noise 0,
         is NaN: nothing tells it."""
         t = _times(t, checks.floats(x_t, "x_t"))
-        s, n = (like(c, x_t) for c in (self.schedule.signal(t), self.schedule.noise(t)))
-        skip, out = self.target(s, n, self.schedule.sigma_data)
+        a, s = (like(c, x_t) for c in (self.schedule.signal(t), self.schedule.noise(t)))
+        skip, out = self.target(a, s, self.schedule.sigma_data)
         net = self.net(*self.schedule.net_input(x_t, t), **cond)
         x0 = skip * x_t + out * net
-        # eps follows from x_t = s x0 + n eps; asked for eps itself, do not divide by a small n
-        return Pred(x0, net if self.target is predict_eps else (x_t - s * x0) / n)
+        # eps follows from x_t = a x0 + s eps; asked for eps itself, do not divide by a small s
+        return Pred(x0, net if self.target is predict_eps else (x_t - a * x0) / s)
 
     @checks.typed
     def loss(self, x_0: Tensor, t: Tensor | None = None, eps: Tensor | None = None, **cond) -> Tensor:
@@ -134,9 +134,9 @@ class Denoiser(nn.Module):
         eps = torch.randn_like(x_0) if eps is None else eps
         if checks.floats(eps, "eps").shape != x_0.shape:
             raise ValueError(f"eps must have the shape of x_0, {tuple(x_0.shape)}, given {tuple(eps.shape)}")
-        s, n = (like(c, x_0) for c in (self.schedule.signal(t), self.schedule.noise(t)))
-        x0_hat = self(s * x_0 + n * eps, t, **cond).x0
-        _, out = self.loss_as(s, n, self.schedule.sigma_data)
+        a, s = (like(c, x_0) for c in (self.schedule.signal(t), self.schedule.noise(t)))
+        x0_hat = self(a * x_0 + s * eps, t, **cond).x0
+        _, out = self.loss_as(a, s, self.schedule.sigma_data)
         return (((x_0 - x0_hat) / out.abs().clamp(min=self.floor)) ** 2).mean()
 
     def _noisy(self, t):
@@ -155,7 +155,7 @@ def _times(t: Tensor, x: Tensor) -> Tensor:
 
 @checks.typed
 def pred(x0: Tensor, schedule: Schedule, x_t: Tensor, t: Tensor) -> Pred:
-    """x0 and the eps that follows from it by x_t = s x0 + n eps."""
+    """x0 and the eps that follows from it by x_t = a x0 + s eps."""
     if checks.floats(x0, "x0").shape != checks.floats(x_t, "x_t").shape:
         raise ValueError(f"x0 and x_t must have one shape; given {tuple(x0.shape)} and {tuple(x_t.shape)}")
     return Pred(x0, (x_t - like(schedule.signal(t), x_t) * x0) / like(schedule.noise(t), x_t))

@@ -6,7 +6,7 @@ x_r, r < t. Four of them, each one equation:
 | step | equation | network calls |
 |---|---|---|
 | ddpm | x_r = E[x_r given x_t, x0_hat] + sigma z        (Ho et al. 2020, Algorithm 2) | 1 |
-| ddim | x_r = s_r x0_hat + sqrt(n_r^2 - sigma^2) eps_hat + sigma z  (Song et al. 2021, eq. 12) | 1 |
+| ddim | x_r = a_r x0_hat + sqrt(s_r^2 - sigma^2) eps_hat + sigma z  (Song et al. 2021, eq. 12) | 1 |
 | heun | average the slope at both ends of the step      (Karras et al. 2022, Algorithm 1) | 2 |
 | dpmpp_2m | extrapolate x0_hat from the last two steps  (Lu et al. 2022, DPM-Solver++, Algorithm 2) | 1 |
 
@@ -71,20 +71,20 @@ def draw(denoise: Callable, schedule: Schedule, x: Tensor, steps: int, step: Ste
 def ddpm(variance: str = "posterior", generator: torch.Generator | None = None) -> Step:
     """Ancestral sampling. variance: "posterior" (btilde_t) or "beta" (Ho's sigma_t^2 = beta_t).
 
-    Between t and an earlier r the chain's alpha is (s_t / s_r)^2, and its beta the noise that is added on
-    top, n_t^2 - alpha n_r^2: for Ho's chain 1 - alpha. So it walks every schedule.
+    Between t and an earlier r the chain's alpha is (a_t / a_r)^2, and its beta the noise that is added on
+    top, s_t^2 - alpha s_r^2: for Ho's chain 1 - alpha. So it walks every schedule.
     """
     checks.choice(variance, ("posterior", "beta"), "variance")
 
     def step(denoise, schedule, state, r):
         t, x_t = state.t, state.x
         x0, _ = denoise(x_t, t)
-        s_t, n_t, s_r, n_r = _coefficients(schedule, t, r)
-        alpha = (s_t / s_r) ** 2
-        beta = n_t**2 - alpha * n_r**2
-        mean = (s_r * beta * x0 + alpha.sqrt() * n_r**2 * x_t) / n_t**2
-        var = beta * n_r**2 / n_t**2 if variance == "posterior" else beta
-        if n_r > 0:  # the last step adds no noise
+        a_t, s_t, a_r, s_r = _coefficients(schedule, t, r)
+        alpha = (a_t / a_r) ** 2
+        beta = s_t**2 - alpha * s_r**2
+        mean = (a_r * beta * x0 + alpha.sqrt() * s_r**2 * x_t) / s_t**2
+        var = beta * s_r**2 / s_t**2 if variance == "posterior" else beta
+        if s_r > 0:  # the last step adds no noise
             mean = mean + var.sqrt() * normal(x_t.shape, generator, x_t.device, x_t.dtype)
         return State(r, mean, x0, t)
     return step
@@ -98,9 +98,9 @@ def ddim(eta: float = 0.0, generator: torch.Generator | None = None) -> Step:
     def step(denoise, schedule, state, r):
         t, x_t = state.t, state.x
         x0, eps = denoise(x_t, t)
-        s_t, n_t, s_r, n_r = _coefficients(schedule, t, r)
-        sigma = eta * n_r / n_t * (n_t**2 - (s_t / s_r) ** 2 * n_r**2).clamp(min=0).sqrt()
-        x_r = s_r * x0 + (n_r**2 - sigma**2).clamp(min=0).sqrt() * eps
+        a_t, s_t, a_r, s_r = _coefficients(schedule, t, r)
+        sigma = eta * s_r / s_t * (s_t**2 - (a_t / a_r) ** 2 * s_r**2).clamp(min=0).sqrt()
+        x_r = a_r * x0 + (s_r**2 - sigma**2).clamp(min=0).sqrt() * eps
         if eta > 0:
             x_r = x_r + sigma * normal(x_t.shape, generator, x_t.device, x_t.dtype)
         return State(r, x_r, x0, t)
@@ -108,20 +108,20 @@ def ddim(eta: float = 0.0, generator: torch.Generator | None = None) -> Step:
 
 
 def heun() -> Step:
-    """Second order: in y = x / s and q = n / s the ODE is dy = eps dq; use the mean of two slopes.
+    """Second order: in y = x / a and q = s / a the ODE is dy = eps dq; use the mean of two slopes.
 
-    Where s_t = 0 (pure noise) y does not exist, and where n_r = 0 (the last step) the second slope:
+    Where a_t = 0 (pure noise) y does not exist, and where s_r = 0 (the last step) the second slope:
     there it is an Euler step, that is, ddim. So it is for q_t > 200 (EDM starts at 80, the linear
     chain at 157): from there a step in q is so long that the slope at its other end says nothing.
     """
     def step(denoise, schedule, state, r):
         t, x_t = state.t, state.x
         x0, eps = denoise(x_t, t)
-        s_t, n_t, s_r, n_r = _coefficients(schedule, t, r)
-        x_r = s_r * x0 + n_r * eps
-        if s_t > 0.005 * n_t and n_r > 0:
+        a_t, s_t, a_r, s_r = _coefficients(schedule, t, r)
+        x_r = a_r * x0 + s_r * eps
+        if a_t > 0.005 * s_t and s_r > 0:
             slope = (eps + denoise(x_r, r).eps) / 2
-            x_r = s_r * (x_t / s_t + (n_r / s_r - n_t / s_t) * slope)
+            x_r = a_r * (x_t / a_t + (s_r / a_r - s_t / a_t) * slope)
         return State(r, x_r, x0, t)
     return step
 
@@ -131,13 +131,13 @@ def dpmpp_2m() -> Step:
     def step(denoise, schedule, state, r):
         t, x_t = state.t, state.x
         x0, _ = denoise(x_t, t)
-        _, n_t, s_r, n_r = _coefficients(schedule, t, r)
+        _, s_t, a_r, s_r = _coefficients(schedule, t, r)
         h = schedule.log_snr(r) - schedule.log_snr(t)
         direction = x0
-        if state.x0 is not None and n_r > 0:  # first and last step: ddim
+        if state.x0 is not None and s_r > 0:  # first and last step: ddim
             k = (schedule.log_snr(t) - schedule.log_snr(state.t0)) / h
             direction = (1 + 1 / (2 * k)) * x0 - state.x0 / (2 * k)
-        x_r = n_r / n_t * x_t - s_r * torch.expm1(-h) * direction
+        x_r = s_r / s_t * x_t - a_r * torch.expm1(-h) * direction
         return State(r, x_r, x0, t)
     return step
 

@@ -130,9 +130,9 @@ class DDPM(Schedule):
 
 
 @checks.typed
-def Cosine(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> DDPM:
+def Cosine(T: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> DDPM:
     """The cosine schedule (Nichol & Dhariwal 2021, eq. 17) is DDPM with other betas."""
-    f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2) ** 2
+    f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + offset) / (1 + offset) * math.pi / 2) ** 2
     return DDPM(T, beta=(1 - f[1:] / f[:-1]).clamp(max=max_beta))
 
 

@@ -38,8 +38,8 @@ def toy2d(name: str, n: int, generator: torch.Generator | None = None) -> Tensor
 class GaussianMixture:
     """A mixture of K round Gaussians in d dimensions whose noisy density is known at all times.
 
-    weights (K,), means (K, d), std (K,). Noised, x_t = s x_0 + n eps is again a mixture, with
-    means s mu_k and variances s^2 std_k^2 + n^2: so score and best denoiser are exact formulas.
+    weights (K,), means (K, d), std (K,). Noised, x_t = a x_0 + s eps is again a mixture, with
+    means a mu_k and variances a^2 std_k^2 + s^2: so score and best denoiser are exact formulas.
     """
 
     def __init__(self, weights: Sequence[float], means: Sequence, std: float | Sequence[float]):
@@ -63,35 +63,35 @@ class GaussianMixture:
         z = normal((n, self.means.shape[1]), generator, here, self.means.dtype)
         return self.means[k] + self.std[k, None] * z
 
-    def _parts(self, x, s, n):
+    def _parts(self, x, a, s):
         """Log density of each component at x (N, d), times its weight: (N, K); and variances (K,)."""
         if checks.floats(x, "points").ndim != 2 or x.shape[1] != self.means.shape[1]:
             raise ValueError(f"points must be (N, {self.means.shape[1]}), given {checks.kind(x)}")
-        var = s**2 * self.std**2 + n**2
-        gap = ((x[:, None] - s * self.means) ** 2).sum(-1)
+        var = a**2 * self.std**2 + s**2
+        gap = ((x[:, None] - a * self.means) ** 2).sum(-1)
         return self.weights.log() - 0.5 * gap / var - 0.5 * x.shape[1] * torch.log(2 * torch.pi * var), var
 
     @checks.typed
-    def log_prob(self, x: Tensor, s: float | Tensor = 1.0, n: float | Tensor = 0.0) -> Tensor:
-        """ln p of x_t = s x_0 + n eps at x (N, d), (N,)."""
-        return self._parts(x, s, n)[0].logsumexp(1)
+    def log_prob(self, x: Tensor, a: float | Tensor = 1.0, s: float | Tensor = 0.0) -> Tensor:
+        """ln p of x_t = a x_0 + s eps at x (N, d), (N,)."""
+        return self._parts(x, a, s)[0].logsumexp(1)
 
     @checks.typed
-    def score(self, x: Tensor, s: float | Tensor = 1.0, n: float | Tensor = 0.0) -> Tensor:
+    def score(self, x: Tensor, a: float | Tensor = 1.0, s: float | Tensor = 0.0) -> Tensor:
         """Gradient of log_prob, (N, d): where the density rises."""
-        log_p, var = self._parts(x, s, n)
-        pull = (s * self.means - x[:, None]) / var[:, None]  # (N, K, d)
+        log_p, var = self._parts(x, a, s)
+        pull = (a * self.means - x[:, None]) / var[:, None]  # (N, K, d)
         return (log_p.softmax(1)[..., None] * pull).sum(1)
 
     @checks.typed
     def denoiser(self, schedule: Schedule):
-        """(x_t, t) -> Pred with the exact E[x_0 given x_t] = (x_t + n^2 score) / s (Tweedie) and
-        E[eps given x_t] = -n score. t: one time for the whole batch. At s = 0, x0 is the mean."""
+        """(x_t, t) -> Pred with the exact E[x_0 given x_t] = (x_t + s^2 score) / a (Tweedie) and
+        E[eps given x_t] = -s score. t: one time for the whole batch. At a = 0, x0 is the mean."""
         def denoise(x, t):
             checks.floats(x, "points")
-            s, n = (c.to(x).flatten()[0] for c in (schedule.signal(t), schedule.noise(t)))
-            log_p, var = self._parts(x, s, n)
+            a, s = (c.to(x).flatten()[0] for c in (schedule.signal(t), schedule.noise(t)))
+            log_p, var = self._parts(x, a, s)
             w = log_p.softmax(1)  # which component did x come from?
-            shrunk = self.means + (s * self.std**2 / var)[:, None] * (x[:, None] - s * self.means)
-            return Pred((w[..., None] * shrunk).sum(1), -n * self.score(x, s, n))
+            shrunk = self.means + (a * self.std**2 / var)[:, None] * (x[:, None] - a * self.means)
+            return Pred((w[..., None] * shrunk).sum(1), -s * self.score(x, a, s))
         return Composed(schedule, denoise)

@@ -41,24 +41,24 @@ def test_mixture_density_and_samples():
     assert (((y**2).mean(0) - second).abs() < 4 * (y**2).std(0) / 200).all()
 
 
-@pytest.mark.parametrize(("s", "n"), [(1.0, 0.0), (0.8, 0.6), (0.1, 0.9), (1.0, 20.0), (0.0, 1.0)])
-def test_mixture_score_is_the_gradient(s, n):
-    x = (torch.randn(50, 3, dtype=torch.float64) * (s + n)).requires_grad_()
-    gradient, = torch.autograd.grad(MIX.log_prob(x, s, n).sum(), x)
-    torch.testing.assert_close(MIX.score(x.detach(), s, n), gradient)
+@pytest.mark.parametrize(("a", "s"), [(1.0, 0.0), (0.8, 0.6), (0.1, 0.9), (1.0, 20.0), (0.0, 1.0)])
+def test_mixture_score_is_the_gradient(a, s):
+    x = (torch.randn(50, 3, dtype=torch.float64) * (a + s)).requires_grad_()
+    gradient, = torch.autograd.grad(MIX.log_prob(x, a, s).sum(), x)
+    torch.testing.assert_close(MIX.score(x.detach(), a, s), gradient)
 
 
 @pytest.mark.parametrize(("schedule", "t"), [
     (DDPM(), torch.tensor(1)), (DDPM(), torch.tensor(500)), (EDM(), torch.tensor(3.0).double()),
     (Flow(), torch.tensor(0.7).double())])
 def test_mixture_denoiser_is_tweedie(schedule, t):
-    """E[x_0 given x_t] = (x_t + n^2 score) / s, E[eps given x_t] = -n score; and they fit together."""
+    """E[x_0 given x_t] = (x_t + s^2 score) / a, E[eps given x_t] = -s score; and they fit together."""
     x = torch.randn(50, 3, dtype=torch.float64)
-    s, n = schedule.signal(t), schedule.noise(t)
+    a, s = schedule.signal(t), schedule.noise(t)
     x0, eps = MIX.denoiser(schedule)(x, t)
-    torch.testing.assert_close(x0, (x + n**2 * MIX.score(x, s, n)) / s)
-    torch.testing.assert_close(eps, -n * MIX.score(x, s, n))
-    torch.testing.assert_close(s * x0 + n * eps, x)
+    torch.testing.assert_close(x0, (x + s**2 * MIX.score(x, a, s)) / a)
+    torch.testing.assert_close(eps, -s * MIX.score(x, a, s))
+    torch.testing.assert_close(a * x0 + s * eps, x)
 
 
 def test_mixture_denoiser_minimises_the_error():
