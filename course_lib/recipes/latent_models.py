@@ -52,8 +52,7 @@ def vq64() -> Recipe:
 @recipe
 def vq64x2() -> Recipe:
     """64 x 64 x 3 to 8 x 8 cells of 2 tokens, each read from the pixels around it: DALL-E's alphabet."""
-    return codec_recipe(partial(VQAutoencoder, codes=2, local=True), 10_000, data.flip_and_shift,
-                        needs=("ae64",), prepare=partial(start_from, "ae64"))
+    return codec_recipe(partial(VQAutoencoder, codes=2, local=True), 10_000, data.flip_and_shift, muon=True)
 
 
 def latent_denoiser(widths, **more) -> Denoiser:
