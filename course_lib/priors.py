@@ -192,7 +192,8 @@ class AutoregressivePrior(nn.Module):
     @checks.typed
     @torch.no_grad()
     def embed(self, text: dict[str, Tensor], null: dict[str, Tensor], seed: int = 0, w: float = 1.0,
-              **how) -> Tensor:
-        """Texts -> an embedding each, (B, dim). w: guidance; how: temperature, top_k, top_p as in `write`."""
-        *_, tokens = write(self, text, null, w, generator=of_seed(seed), **how)
+              top_p: float | None = 0.8, **how) -> Tensor:
+        """Texts -> an embedding each, (B, dim). w: guidance; top_p; how: temperature and top_k as in `write`.
+        """
+        *_, tokens = write(self, text, null, w, top_p=top_p, generator=of_seed(seed), **how)
         return self.embedding(tokens)
