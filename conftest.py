@@ -23,12 +23,10 @@ def block_network() -> None:
 
 
 def pytest_collection_modifyitems(items):
-    """nbval compares stored text only: not warnings, not HTML or SVG, which hold random ids, and not the
-    size of a figure, which depends on the fonts and on how labels break into lines."""
+    """nbval compares stored text only: not warnings, and not HTML or SVG, which hold random ids."""
     files = {item.parent for item in items if hasattr(item, "output_timeout")}
     for file in files:
         file.skip_compare += ("stderr", "text/html", "image/svg+xml")
-        file.sanitize_patterns[r"<Figure size \S+ with"] = "<Figure with"
     for item in items:
         if item.parent in files:
             item.output_timeout = 120  # 5 s in nbval: too short for a large figure on a busy machine

@@ -537,7 +537,7 @@ def cos_short(T, s=0.008):
     return (f_cos(T, s) / f_cos(T, s)[0])[1:]
 
 
-@wrong("forward.cosine_abar", "the offset s")
+@wrong("forward.cosine_abar", "the offset is not used")
 def cos_no_offset(T, s=0.008):
     return torch.cos(torch.arange(T + 1) / T * math.pi / 2) ** 2
 
@@ -560,7 +560,7 @@ def cos_half_angle(T, s=0.008):
     return (1 + angle.cos()) / (1 + angle[0].cos())
 
 
-@wrong("forward.cosine_abar", "t / T + s belongs together")
+@wrong("forward.cosine_abar", "t / T + offset belongs together")
 def cos_brackets(T, s=0.008):
     f = torch.cos(torch.arange(T + 1) / T + s / (1 + s) * math.pi / 2) ** 2
     return f / f[0]
@@ -572,7 +572,7 @@ def cos_pi(T, s=0.008):
     return f / f[0]
 
 
-@wrong("forward.cosine_abar", "divide by 1 + s")
+@wrong("forward.cosine_abar", "divide by 1 + offset")
 def cos_no_one_plus_s(T, s=0.008):
     f = torch.cos((torch.arange(T + 1) / T + s) * math.pi / 2) ** 2
     return f / f[0]
@@ -588,6 +588,229 @@ def cos_numpy(T, s=0.008):
 def cos_list(T, s=0.008):
     f = lambda t: math.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2
     return [f(t) / f(0) for t in range(T + 1)]
+
+
+# ---- forward.q_between ------------------------------------------------------------------------
+
+@wrong("forward.q_between", "as if it were the clean picture")
+def between_from_clean(x_r, r, t, eps, abar):
+    return col(abar[t]).sqrt() * x_r + (1 - col(abar[t])).sqrt() * eps
+
+
+@wrong("forward.q_between", "all the noise in x_t")
+def between_all_noise(x_r, r, t, eps, abar):
+    return (col(abar[t]) / col(abar[r])) ** 0.5 * x_r + torch.sqrt(1 - col(abar[t])) * eps
+
+
+@wrong("forward.q_between", "since the steps shrink the old noise")
+def between_difference_of_variances(x_r, r, t, eps, abar):
+    a, b = col(abar[t]), col(abar[r])
+    return torch.sqrt(a / b) * x_r + torch.sqrt((1 - a) - (1 - b)) * eps
+
+
+@wrong("forward.q_between", "since the steps shrink the old noise")
+def between_difference_of_sds(x_r, r, t, eps, abar):
+    a, b = col(abar[t]), col(abar[r])
+    return torch.sqrt(a / b) * x_r + ((1 - a).sqrt() - (1 - b).sqrt()) * eps
+
+
+@wrong("forward.q_between", "square roots are missing")
+def between_no_roots(x_r, r, t, eps, abar):
+    k = col(abar[t] / abar[r])
+    return k * x_r + (1 - k) * eps
+
+
+@wrong("forward.q_between", "missing on abar_t / abar_r")
+def between_no_root_signal(x_r, r, t, eps, abar):
+    k = col(abar[t] / abar[r])
+    return k * x_r + (1 - k).sqrt() * eps
+
+
+@wrong("forward.q_between", "missing on 1 - abar_t / abar_r")
+def between_no_root_noise(x_r, r, t, eps, abar):
+    k = col(abar[t] / abar[r])
+    return k.sqrt() * x_r + (1 - k) * eps
+
+
+@wrong("forward.q_between", "a^2 + s^2 = 1")
+def between_sum_to_one(x_r, r, t, eps, abar):
+    k = col(abar[t] / abar[r]).sqrt()
+    return k * x_r + (1 - k) * eps
+
+
+@wrong("forward.q_between", "shrunk too much")
+def between_shrinks_t_steps(x_r, r, t, eps, abar):
+    return col(abar[t]).sqrt() * x_r + (1 - col(abar[t] / abar[r])).sqrt() * eps
+
+
+@wrong("forward.q_between", "not shrunk by the steps that are still to be made")
+def between_only_adds(x_r, r, t, eps, abar):
+    return x_r + torch.sqrt(1 - col(abar[t] / abar[r])) * eps
+
+
+@wrong("forward.q_between", "not shrunk by the steps that are still to be made")
+def between_shrinks_r_steps(x_r, r, t, eps, abar):
+    return col(abar[r]).sqrt() * x_r + torch.sqrt(1 - col(abar[t] / abar[r])) * eps
+
+
+@wrong("forward.q_between", "added, not subtracted")
+def between_minus(x_r, r, t, eps, abar):
+    k = col(abar[t] / abar[r])
+    return k.sqrt() * x_r - (1 - k).sqrt() * eps
+
+
+@wrong("forward.q_between", "upside down")
+def between_upside_down(x_r, r, t, eps, abar):
+    k = col(abar[r] / abar[t])
+    return k.sqrt() * x_r + (1 - k).sqrt() * eps
+
+
+@wrong("forward.q_between", "upside down")
+def between_upside_down_signal(x_r, r, t, eps, abar):
+    k = col(abar[t] / abar[r])
+    return x_r / k.sqrt() + (1 - k).sqrt() * eps
+
+
+@wrong("forward.q_between", "the first t - r steps")
+def between_first_steps(x_r, r, t, eps, abar):
+    k = col(abar[t - r])
+    return k.sqrt() * x_r + (1 - k).sqrt() * eps
+
+
+@wrong("forward.q_between", "one step too many or too few")
+def between_from_r_minus_1(x_r, r, t, eps, abar):
+    k = col(abar[t] / abar[r - 1])
+    return k.sqrt() * x_r + (1 - k).sqrt() * eps
+
+
+@wrong("forward.q_between", "one step too many or too few")
+def between_slice_too_short(x_r, r, t, eps, abar):
+    alpha = torch.cat([torch.ones(1), abar[1:] / abar[:-1]])
+    k = col(torch.stack([alpha[i + 1:j].prod() for i, j in zip(r, t, strict=True)]))  # leaves out alpha[t]
+    return k.sqrt() * x_r + (1 - k).sqrt() * eps
+
+
+@wrong("forward.q_between", "the last step alone")
+def between_last_step(x_r, r, t, eps, abar):
+    alpha = col(abar[t] / abar[t - 1])
+    return alpha.sqrt() * x_r + (1 - alpha).sqrt() * eps
+
+
+@wrong("forward.q_between", "meet the last axis")
+def between_no_axes(x_r, r, t, eps, abar):
+    k = abar[t] / abar[r]
+    return k.sqrt() * x_r + (1 - k).sqrt() * eps
+
+
+@wrong("forward.q_between", "meet the channels")
+def between_three_axes(x_r, r, t, eps, abar):
+    k = (abar[t] / abar[r])[:, None, None]
+    return k.sqrt() * x_r + (1 - k).sqrt() * eps
+
+
+@wrong("forward.q_between", "draw your own noise")
+def between_own_noise(x_r, r, t, eps, abar):
+    k = col(abar[t] / abar[r])
+    return k.sqrt() * x_r + (1 - k).sqrt() * torch.randn_like(x_r)
+
+
+@right("forward.q_between")
+def between_products(x_r, r, t, eps, abar):
+    alpha = [1.0] + [(abar[i] / abar[i - 1]).item() for i in range(1, len(abar))]
+    out = []
+    for x, i, j, e in zip(x_r, r.tolist(), t.tolist(), eps, strict=True):
+        k = math.prod(alpha[i + 1:j + 1])
+        out.append(k**0.5 * x + (1 - k) ** 0.5 * e)
+    return torch.stack(out)
+
+
+@right("forward.q_between")
+def between_unshrunk(x_r, r, t, eps, abar):
+    a, b = col(abar.double()[t]), col(abar.double()[r])
+    return a.sqrt() * (x_r / b.sqrt() + (1 / a - 1 / b).sqrt() * eps)  # in x / a the noises only add
+
+
+@right("forward.q_between")
+def between_logs(x_r, r, t, eps, abar):
+    k = torch.exp(col(abar.double()[t].log() - abar.double()[r].log()))
+    return k.sqrt() * x_r + torch.sqrt(-torch.expm1(k.log())) * eps
+
+
+@right("forward.q_between")
+def between_old_noise(x_r, r, t, eps, abar):
+    k = col(abar.double()[t] / abar.double()[r])
+    new = (1 - col(abar.double()[t])) - k * (1 - col(abar.double()[r]))  # less what is left of the old
+    return k.sqrt() * x_r + new.clamp(min=0).sqrt() * eps
+
+
+@right("forward.q_between")
+def between_numpy(x_r, r, t, eps, abar):
+    k = (abar.numpy()[t.numpy()] / abar.numpy()[r.numpy()])[:, None, None, None]
+    return np.sqrt(k) * x_r.numpy() + np.sqrt(1 - k) * eps.numpy()
+
+
+# ---- forward.shifted_abar ---------------------------------------------------------------------
+
+@wrong("forward.shifted_abar", "wrong direction")
+def shifted_up(abar, k):
+    return k**2 * abar / (k**2 * abar + 1 - abar)
+
+
+@wrong("forward.shifted_abar", "multiplies it by k^2, not by k")
+def shifted_by_k(abar, k):
+    return abar / (abar + k * (1 - abar))
+
+
+@wrong("forward.shifted_abar", "divides the SNR by k^4")
+def shifted_by_k4(abar, k):
+    return abar / (abar + k**4 * (1 - abar))
+
+
+@wrong("forward.shifted_abar", "must stay 1")
+def shifted_abar_itself(abar, k):
+    return abar / k**2
+
+
+@wrong("forward.shifted_abar", "that is the new SNR")
+def shifted_snr(abar, k):
+    return abar / (1 - abar) / k**2
+
+
+@wrong("forward.shifted_abar", "right but for abar = 1")
+def shifted_infinite(abar, k):
+    snr = abar / (1 - abar) / k**2
+    return snr / (1 + snr)
+
+
+@wrong("forward.shifted_abar", "a power of abar")
+def shifted_power(abar, k):
+    return abar ** (k * k)
+
+
+@wrong("forward.shifted_abar", "the variance of the noise")
+def shifted_noise(abar, k):
+    return 1 - abar / (abar + k**2 * (1 - abar))
+
+
+@wrong("forward.shifted_abar", "leave out the root")
+def shifted_root(abar, k):
+    return torch.sqrt(abar / (abar + k**2 * (1 - abar)))
+
+
+@right("forward.shifted_abar")
+def shifted_lambda(abar, k):
+    lam = 0.5 * torch.logit(abar) - math.log(k)
+    return torch.sigmoid(2 * lam)
+
+
+@right("forward.shifted_abar")
+def shifted_upside_down(abar, k):
+    return 1 / (1 + k**2 * (1 / abar - 1))
+
+
+@right("forward.shifted_abar")
+def shifted_loop(abar, k):
+    return [1.0 if v == 1 else (v / (1 - v) / k**2) / (1 + v / (1 - v) / k**2) for v in abar.tolist()]
 
 
 # ---- predictor.ddpm_loss ----------------------------------------------------------------------
@@ -1047,6 +1270,387 @@ def den_float64(xt, data, a, s):
 @right("predictor.exact_denoiser")
 def den_one_by_one(xt, data, a, s):
     return [(-((x - a * data) ** 2).sum(1) / (2 * s**2)).softmax(0) @ data for x in xt]
+
+
+# ---- predictor.last_noise ---------------------------------------------------------------------
+
+def per_picture(v):
+    return v.reshape(-1, 1, 1, 1)
+
+
+@wrong("predictor.last_noise", "xi_hat is too small")
+def last_covariance(eps_hat, t, beta, abar):
+    return per_picture(beta[t].sqrt()) * eps_hat, beta[t] / (1 - abar[t])
+
+
+@wrong("predictor.last_noise", "the factor of eps in the mean of Algorithm 2")
+def last_algorithm_2(eps_hat, t, beta, abar):
+    return per_picture(beta[t] / (1 - abar[t]).sqrt()) * eps_hat, beta[t] / (1 - abar[t])
+
+
+@wrong("predictor.last_noise", "scaled by c^2")
+def last_no_root(eps_hat, t, beta, abar):
+    share = beta[t] / (1 - abar[t])
+    return per_picture(share) * eps_hat, share
+
+
+@wrong("predictor.last_noise", "upside down: it is larger than eps_hat")
+def last_upside_down(eps_hat, t, beta, abar):
+    share = beta[t] / (1 - abar[t])
+    return eps_hat / per_picture(share.sqrt()), share
+
+
+@wrong("predictor.last_noise", "the noise in x_t, not by a_t")
+def last_by_signal(eps_hat, t, beta, abar):
+    return per_picture((beta[t] / abar[t]).sqrt()) * eps_hat, beta[t] / (1 - abar[t])
+
+
+@wrong("predictor.last_noise", "xi_hat is eps_hat itself")
+def last_is_all(eps_hat, t, beta, abar):
+    return eps_hat, beta[t] / (1 - abar[t])
+
+
+@wrong("predictor.last_noise", "share is the correlation c")
+def last_share_root(eps_hat, t, beta, abar):
+    c = (beta[t] / (1 - abar[t])) ** 0.5
+    return per_picture(c) * eps_hat, c
+
+
+@wrong("predictor.last_noise", "what stays unexplained")
+def last_share_rest(eps_hat, t, beta, abar):
+    share = beta[t] / (1 - abar[t])
+    return per_picture(share.sqrt()) * eps_hat, 1 - share
+
+
+@wrong("predictor.last_noise", "share is beta_t")
+def last_share_beta(eps_hat, t, beta, abar):
+    return per_picture((beta[t] / (1 - abar[t])).sqrt()) * eps_hat, beta[t]
+
+
+@wrong("predictor.last_noise", "step t is beta[t]")
+def last_slip(eps_hat, t, beta, abar):
+    share = beta[t - 1] / (1 - abar[t])
+    return per_picture(share.sqrt()) * eps_hat, share
+
+
+@wrong("predictor.last_noise", "Give it the shape (B, 1, 1, 1)")
+def last_columns(eps_hat, t, beta, abar):
+    share = beta[t] / (1 - abar[t])
+    return share.sqrt() * eps_hat, share
+
+
+@wrong("predictor.last_noise", "result 2 of 2 (share) is not there yet; what is there is right")
+def last_share_open(eps_hat, t, beta, abar):
+    return per_picture((beta[t] / (1 - abar[t])).sqrt()) * eps_hat, ...
+
+
+@right("predictor.last_noise")
+def last_through_the_earlier_noise(eps_hat, t, beta, abar):
+    """What is left after the share of the earlier steps, alpha_t s_(t-1)^2 of s_t^2."""
+    share = 1 - (1 - beta[t]) * (1 - abar[t - 1]) / (1 - abar[t])
+    return share.sqrt()[:, None, None, None] * eps_hat, share
+
+
+@right("predictor.last_noise")
+def last_one_by_one(eps_hat, t, beta, abar):
+    xi, share = [], []
+    for one, k in zip(eps_hat, t.tolist(), strict=True):
+        share.append(float(beta[k] / (1 - abar[k])))
+        xi.append(math.sqrt(share[-1]) * one)
+    return torch.stack(xi), share
+
+
+# ---- predictor.bound_terms --------------------------------------------------------------------
+
+def snr_of(abar):
+    return abar[1:] / (1 - abar[1:])
+
+
+@wrong("predictor.bound_terms", "the factor 1/2 is missing")
+def bound_no_half(error, abar):
+    snr = snr_of(abar)
+    return (snr[:-1] - snr[1:]) * error[2:]
+
+
+@wrong("predictor.bound_terms", "the terms are negative")
+def bound_sign(error, abar):
+    return torch.diff(snr_of(abar)) / 2 * error[2:]
+
+
+@wrong("predictor.bound_terms", "error[t], not error[t - 1]")
+def bound_slip(error, abar):
+    return -torch.diff(snr_of(abar)) / 2 * error[1:-1]
+
+
+@wrong("predictor.bound_terms", "SNR_t is the squared ratio")
+def bound_no_square(error, abar):
+    return -torch.diff(snr_of(abar).sqrt()) / 2 * error[2:]
+
+
+@wrong("predictor.bound_terms", "noise over signal")
+def bound_upside_down(error, abar):
+    return torch.diff((1 - abar[1:]) / abar[1:]) / 2 * error[2:]
+
+
+@wrong("predictor.bound_terms", "the difference of abar is missing the noise")
+def bound_abar(error, abar):
+    return (abar[1:-1] - abar[2:]) / 2 * error[2:]
+
+
+@wrong("predictor.bound_terms", "weighs by the *fall* of the SNR")
+def bound_snr(error, abar):
+    return 0.5 * snr_of(abar)[1:] * error[2:]
+
+
+@wrong("predictor.bound_terms", "weighs by the *fall* of the SNR")
+def bound_simple(error, abar):
+    return snr_of(abar)[1:] * error[2:]
+
+
+@wrong("predictor.bound_terms", "that is the weight of the error of the noise")
+def bound_of_noise(error, abar):
+    t = torch.arange(2, len(abar))
+    alpha = abar[t] / abar[t - 1]
+    return (1 - alpha) / (2 * alpha * (1 - abar[t - 1])) * error[t]
+
+
+@wrong("predictor.bound_terms", "the first infinite")
+def bound_from_one(error, abar):
+    snr = abar / (1 - abar)
+    return 0.5 * (snr[:-1] - snr[1:]) * error[1:]
+
+
+@wrong("predictor.bound_terms", "not their sum")
+def bound_sum(error, abar):
+    snr = snr_of(abar)
+    return (0.5 * (snr[:-1] - snr[1:]) * error[2:]).sum()
+
+
+@wrong("predictor.bound_terms", "not their mean")
+def bound_mean(error, abar):
+    snr = snr_of(abar)
+    return (0.5 * (snr[:-1] - snr[1:]) * error[2:]).mean()
+
+
+@wrong("predictor.bound_terms", "Leave the result in nats")
+def bound_bits(error, abar):
+    snr = snr_of(abar)
+    return 0.5 * (snr[:-1] - snr[1:]) * error[2:] / math.log(2)
+
+
+@right("predictor.bound_terms")
+def bound_through_the_noise(error, abar):
+    """The weight of the error of the noise, times that error, SNR_t error[t]."""
+    t = torch.arange(2, len(abar))
+    alpha = abar[t] / abar[t - 1]
+    of_noise = abar[t] / (1 - abar[t]) * error[t]
+    return (1 - alpha) / (2 * alpha * (1 - abar[t - 1])) * of_noise
+
+
+@right("predictor.bound_terms")
+def bound_loop(error, abar):
+    ratio = lambda t: abar[t] / (1 - abar[t])
+    return [0.5 * (ratio(t - 1) - ratio(t)) * error[t] for t in range(2, len(abar))]
+
+
+@right("predictor.bound_terms")
+def bound_exponents(error, abar):
+    """SNR = exp(2 lambda), lambda = logit(abar) / 2, in float64."""
+    snr = torch.exp(torch.logit(abar[1:].double()))
+    return -0.5 * snr.diff() * error[2:].double()
+
+
+# ---- own.distances ------------------------------------------------------------------------------
+
+def own_rms(x, among):
+    return torch.cdist(x.flatten(1), among.flatten(1)) / x[0].numel() ** 0.5
+
+
+@wrong("own.distances", "mirror images are not looked at")
+def own_no_mirror(x, among):
+    return own_rms(x, among)
+
+
+@wrong("own.distances", "not both, which changes nothing")
+def own_both_mirrored(x, among):
+    return torch.minimum(own_rms(x, among), own_rms(x.flip(3), among.flip(3)))
+
+
+@wrong("own.distances", "only the mirror image is looked at")
+def own_only_mirrored(x, among):
+    return own_rms(x.flip(-1), among)
+
+
+@wrong("own.distances", "upside down")
+def own_upside_down(x, among):
+    return torch.minimum(own_rms(x, among), own_rms(x.flip(2), among))
+
+
+@wrong("own.distances", "exchanges red and blue")
+def own_channels(x, among):
+    return torch.minimum(own_rms(x, among), own_rms(x.flip(1), among))
+
+
+@wrong("own.distances", "by 180 degrees")
+def own_half_turn(x, among):
+    return torch.minimum(own_rms(x, among), own_rms(torch.rot90(x, 2, (2, 3)), among))
+
+
+@wrong("own.distances", "the larger of the two distances")
+def own_larger(x, among):
+    return torch.stack([own_rms(x, among), own_rms(x.flip(3), among)]).amax(0)
+
+
+@wrong("own.distances", "are averaged")
+def own_averaged(x, among):
+    return torch.stack([own_rms(x, among), own_rms(x.flip(3), among)]).mean(0)
+
+
+@wrong("own.distances", "root of the sum")
+def own_sum(x, among):
+    d = torch.cdist(x.flatten(1), among.flatten(1))
+    return torch.minimum(d, torch.cdist(x.flip(3).flatten(1), among.flatten(1)))
+
+
+@wrong("own.distances", "the root is missing")
+def own_squares(x, among):
+    return torch.minimum(own_rms(x, among), own_rms(x.flip(3), among)) ** 2
+
+
+@wrong("own.distances", "mean absolute differences")
+def own_absolute(x, among):
+    gap = lambda y: (y[:, None] - among).abs().mean((2, 3, 4))
+    return torch.minimum(gap(x), gap(x.flip(3)))
+
+
+@wrong("own.distances", "each pixel chooses for itself")
+def own_pixelwise(x, among):
+    squares = lambda y: (y[:, None] - among) ** 2
+    return torch.minimum(squares(x), squares(x.flip(3))).mean((2, 3, 4)).sqrt()
+
+
+@wrong("own.distances", "It is transposed")
+def own_transposed(x, among):
+    return torch.minimum(own_rms(among, x), own_rms(among.flip(3), x))
+
+
+@wrong("own.distances", "has the shape (3,), expected (3, 5)")
+def own_nearest_only(x, among):
+    return torch.minimum(own_rms(x, among), own_rms(x.flip(3), among)).amin(1)
+
+
+@right("own.distances")
+def own_mirrors_the_others(x, among):
+    return torch.minimum(own_rms(x, among), own_rms(x, torch.flip(among, dims=(-1,))))
+
+
+@right("own.distances")
+def own_loop(x, among):
+    out = torch.empty(len(x), len(among), dtype=x.dtype)
+    for i, p in enumerate(x):
+        for j, q in enumerate(among):
+            out[i, j] = min(((v - q) ** 2).mean().sqrt() for v in (p, p[:, :, list(range(p.shape[2]))[::-1]]))
+    return out
+
+
+@right("own.distances")
+def own_numpy(x, among):
+    x, among = x.numpy().astype(float), among.numpy()
+    d = np.stack([y[:, None] - among[None] for y in (x, x[..., ::-1])])
+    return np.sqrt((d**2).mean((3, 4, 5))).min(0)
+
+
+@right("own.distances")
+def own_all_at_once(x, among):
+    both = torch.cat([among, among.flip(3)])
+    d = (x[:, None] - both).pow(2).mean(dim=(2, 3, 4)).sqrt()
+    return d.view(len(x), 2, len(among)).amin(1)
+
+
+# ---- own.copying_score ----------------------------------------------------------------------------
+
+@wrong("own.copying_score", "the other way round")
+def score_other_way(of_samples, of_new):
+    a, b = of_samples[:, None], of_new
+    return (a > b).float().mean() + 0.5 * (a == b).float().mean()
+
+
+@wrong("own.copying_score", "they do not count")
+def score_strict(of_samples, of_new):
+    return (of_samples[:, None] < of_new).float().mean()
+
+
+@wrong("own.copying_score", "they count whole")
+def score_with_equals(of_samples, of_new):
+    return (of_samples[:, None] <= of_new).float().mean()
+
+
+@wrong("own.copying_score", "the number of pairs")
+def score_count(of_samples, of_new):
+    a, b = of_samples[:, None], of_new
+    return (a < b).float().sum() + 0.5 * (a == b).float().sum()
+
+
+@wrong("own.copying_score", "no partners")
+def score_one_by_one(of_samples, of_new):
+    n = min(len(of_samples), len(of_new))
+    return (of_samples[:n] < of_new[:n]).float().mean()
+
+
+@wrong("own.copying_score", "no partners")
+def score_sorted(of_samples, of_new):
+    pairs = list(zip(sorted(of_samples.tolist()), sorted(of_new.tolist()), strict=False))
+    return sum(a < b for a, b in pairs) / len(pairs)
+
+
+@wrong("own.copying_score", "nearer than ALL new pictures")
+def score_minimum(of_samples, of_new):
+    return (of_samples < of_new.min()).float().mean()
+
+
+@wrong("own.copying_score", "replaced by one number")
+def score_mean(of_samples, of_new):
+    return (of_samples < of_new.mean()).float().mean()
+
+
+@wrong("own.copying_score", "0 or 1")
+def score_two_means(of_samples, of_new):
+    return float(of_samples.mean() < of_new.mean())
+
+
+@wrong("own.copying_score", "difference of distances")
+def score_difference(of_samples, of_new):
+    return of_new.mean() - of_samples.mean()
+
+
+@wrong("own.copying_score", "ratio of distances")
+def score_ratio(of_samples, of_new):
+    return of_samples.mean() / of_new.mean()
+
+
+@right("own.copying_score")
+def score_loop(of_samples, of_new):
+    wins = 0.0
+    for a in of_samples.tolist():
+        for b in of_new.tolist():
+            wins += 1.0 if a < b else 0.5 if a == b else 0.0
+    return wins / (len(of_samples) * len(of_new))
+
+
+@right("own.copying_score")
+def score_sign(of_samples, of_new):
+    return (torch.sign(of_new[None] - of_samples[:, None]).mean() + 1) / 2
+
+
+@right("own.copying_score")
+def score_heaviside(of_samples, of_new):
+    return np.heaviside(np.subtract.outer(of_new.numpy(), of_samples.numpy()), 0.5).mean()
+
+
+@right("own.copying_score")
+def score_two_shares(of_samples, of_new):
+    a, b = of_samples[:, None], of_new[None]
+    return ((a < b).double().mean() + (a <= b).double().mean()) / 2
 
 
 # ---- sampling.ddpm_step -----------------------------------------------------------------------

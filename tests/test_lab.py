@@ -42,7 +42,8 @@ def browser_path():
 
 @pytest.fixture(scope="module")
 def lab(root, browser_path, tmp_path_factory):
-    """A JupyterLab with settings of its own, on a copy of the notebook; yields (address, cells, log)."""
+    """A JupyterLab with settings of its own, on a copy of the notebook; yields its address, how many
+    cells of code it has and how many of them are not folded, and the log."""
     folder = tmp_path_factory.mktemp("lab")
     work, config = folder / "work", folder / "config"
     notebook = nbformat.read(root / NOTEBOOK, as_version=4)
@@ -76,7 +77,8 @@ def lab(root, browser_path, tmp_path_factory):
     try:
         address = f"http://127.0.0.1:{port}"
         wait_for(server, f"{address}/api?token={token}", folder / "log")
-        yield f"{address}/lab/tree/lesson.ipynb?token={token}", len(code), folder / "log"
+        shown = [c for c in code if not c.metadata.get("jupyter", {}).get("source_hidden")]
+        yield f"{address}/lab/tree/lesson.ipynb?token={token}", len(code), len(shown), folder / "log"
     finally:
         server.terminate()  # the kernels end with it
         server.wait(30)
@@ -109,12 +111,12 @@ def page(lab, browser_path, tmp_path):
 
 
 def test_run_all_and_drag_the_slider(page, lab):
-    address, cells, log = lab
+    address, cells, shown, log = lab
     page.goto(address)
     page.locator(".jp-Notebook .jp-CodeCell").nth(cells - 1).wait_for(state="attached")
     page.locator("#jupyterlab-splash").wait_for(state="detached")
     start_all_cells(page, log)
-    wait_for_run(page, cells)
+    wait_for_run(page, shown)
 
     handle = page.locator(".jp-OutputArea").locator(HANDLE).first
     handle.scroll_into_view_if_needed()
@@ -167,7 +169,8 @@ def state(page):
 
 
 def wait_for_run(page, cells, seconds=360):
-    """Until every code cell has a number. An error empties the queue: then none is running, [*]."""
+    """Until every code cell that is not folded has a number: a folded one shows none. An error empties the
+    queue: then none is running, [*]."""
     idle = 0
     for _ in range(seconds):
         prompts = page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()

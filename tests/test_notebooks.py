@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import minutes
 import nbformat
 import pytest
 
@@ -20,8 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
 NAMES = ["00_welcome", "01_forward_process", "02_noise_predictor", "03_sampling",
          "04_latent_decoder", "05_text_conditioning", "06_fid_clip"]
-LESSONS = sorted(FOLDER.glob("*.ipynb"))
+CORE = sorted(FOLDER.glob("*.ipynb"))
+LABS = sorted(FOLDER.glob("labs/*.ipynb"))
+LESSONS = CORE + LABS
 SOLUTIONS = sorted(FOLDER.glob("solutions/*.ipynb"))
+# Lessons that keep the limits of CONTRIBUTING; the others are still to be rewritten, and join when they are.
+SHORT = [path for path in CORE if path.stem[:2] in {"01", "02"}] + LABS
 TAGS = {"bootstrap", "exercise", "hide-input", "live", "solution", "widget",
         "nbval-ignore-output", "nbval-skip"}
 SLIDES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
@@ -30,6 +35,7 @@ MODULES = {m.name.removeprefix("course_lib.") for m in
 
 all_notebooks = pytest.mark.parametrize("path", LESSONS + SOLUTIONS, ids=lambda p: p.stem)
 all_lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
+short_lessons = pytest.mark.parametrize("path", SHORT, ids=lambda p: p.stem)
 
 
 def cells(path, kind):
@@ -52,9 +58,10 @@ def texts(cell):
 # ---- Form --------------------------------------------------------------------------------------
 
 def test_the_lessons_are_there_in_order():
-    found = [p.stem for p in LESSONS]
-    assert [n for n in NAMES if n not in found] == [], "missing"
-    assert [name[:2] for name in found] == [f"{i:02}" for i in range(len(found))]
+    assert [path.stem for path in CORE] == NAMES
+    for path in LABS:
+        assert re.match(r"0\d[a-z]_", path.stem), "a lab carries the number of its lesson, and a letter"
+        assert re.match(r"# 0\d[a-z] · .*\?\n", cells(path, "markdown")[0].source), "its title is a question"
 
 
 @all_notebooks
@@ -111,6 +118,39 @@ def test_figures_of_style(path):
     for n, cell in enumerate(code, 1):
         silent = 0 if cell.outputs else silent + 1
         assert silent < 4, f"no picture or printed number in the four code cells up to [{n}]"
+
+
+@short_lessons
+def test_a_lesson_is_short_enough_to_finish(path):
+    f = minutes.figures(path)
+    assert f.cells <= (60 if path in CORE else 40) and f.words <= 3500 and f.figures <= 25
+    assert f.read + f.run + f.do <= 120, f.line()
+    assert path.stat().st_size <= 3 * 2**20, "a web viewer may refuse it"
+    assert f.line() in cells(path, "markdown")[0].source, f"the time at the top is not {f.line()}"
+
+
+@short_lessons
+def test_code_that_one_reads(path):
+    f = minutes.figures(path)
+    assert statistics.median(f.visible) <= 10 and max(f.visible) <= 25 and max(f.folded, default=0) <= 40
+    assert f.widest <= 100, "a line too wide for a projector"
+
+
+@short_lessons
+def test_a_guess_comes_before_its_answer(path):
+    """A guess has a cell of its own, which shows nothing."""
+    for cell in cells(path, "code"):
+        if re.search(r"^guess\w* *=", cell.source, re.M):
+            code = [line for line in cell.source.splitlines() if line.strip() and not line.startswith("#")]
+            assert all(re.match(r"guess\w* *=|    |[)\]}]", line) for line in code) and not cell.outputs, code
+
+
+@short_lessons
+def test_notes_for_lecturers_are_folded(path):
+    for cell in cells(path, "markdown"):
+        if cell.metadata.get("slideshow", {}).get("slide_type") == "notes":
+            assert cell.source.startswith("<details><summary>For lecturers</summary>\n\n")
+            assert cell.source.endswith("\n\n</details>")
 
 
 @all_notebooks

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_lib import samplers, toys
-from course_lib.nets import autoencoder, layers, unet
+from course_lib.nets import autoencoder, layers
 from course_lib.schedules import DDPM, Cosine
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -59,15 +59,6 @@ def check_res_block(source: str) -> None:
                      torch.randn(2, 16, 8, 8), torch.randn(2, 32))
 
 
-def check_unet(source: str) -> None:
-    """Without what later notebooks condition on."""
-    cell = {"torch": torch, "nn": nn, "F": F} | vars(layers)
-    exec(source, cell)
-    for size in ({"widths": (16, 24), "patch": 2}, {"widths": (8, 16, 24), "blocks": 2}):
-        same_network(cell["UNet"](**size), unet.UNet(**size), torch.randn(2, 3, 16, 16),
-                     torch.tensor([3, 800]))
-
-
 def check_vae_loss(source: str) -> None:
     """Same networks, same noise: the loss of KLAutoencoder."""
     x = torch.rand(3, 3, 64, 64) * 2 - 1
@@ -81,7 +72,7 @@ def check_vae_loss(source: str) -> None:
 
 
 CHECKS = {"samplers.ddpm": check_algorithm_2, "schedules.DDPM": check_ddpm_schedule,
-          "nets.layers.ResBlock": check_res_block, "nets.unet.UNet": check_unet,
+          "nets.layers.ResBlock": check_res_block,
           "nets.autoencoder.KLAutoencoder": check_vae_loss}
 
 

@@ -45,7 +45,7 @@ def clean(notebook) -> None:
     """
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     for cell in notebook.cells:
-        keep = {k: v for k, v in cell.metadata.items() if k in ("tags", "slideshow")}
+        keep = {k: v for k, v in cell.metadata.items() if k in ("tags", "slideshow", "jupyter", "cellView")}
         cell.metadata = nbformat.from_dict(keep)
         if "outputs" in cell:
             cell.outputs = [out for out in cell.outputs if not is_about_threads(out)]

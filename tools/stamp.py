@@ -1,4 +1,4 @@
-"""Write the course's address into the notebooks: the Colab badge and the bootstrap cell.
+"""Write the course's address into the notebooks (Colab badge, bootstrap cell), and fold what is to be folded.
 
     python tools/stamp.py           # stamp (`make stamp`)
     python tools/stamp.py --check   # change nothing, exit 1 where a stamp is old
@@ -57,12 +57,23 @@ def stamp(notebook, path: str):
         notebook.cells.insert(1, first)
     first.metadata.update(tags=["bootstrap"], slideshow={"slide_type": "skip"})
     first.source = BOOTSTRAP.replace("{address}", address())
+    for cell in notebook.cells:
+        fold(cell.metadata)
+
+
+def fold(metadata) -> None:
+    """Folded where it has the tag `hide-input`, open elsewhere; in place."""
+    metadata.pop("jupyter", None)
+    metadata.pop("cellView", None)
+    if "hide-input" in metadata.get("tags", []):
+        metadata.update(jupyter={"source_hidden": True}, cellView="form")  # JupyterLab, Colab
 
 
 def notebooks() -> list[Path]:
-    """All notebooks of the course, in order, then the solutions."""
+    """All notebooks of the course: the core path in order, then labs and solutions."""
     folder = ROOT / "notebooks"
-    return sorted(folder.glob("*.ipynb")) + sorted(folder.glob("solutions/*.ipynb"))
+    parts = ("*.ipynb", "labs/*.ipynb", "solutions/*.ipynb")
+    return [path for part in parts for path in sorted(folder.glob(part))]
 
 
 def main(check: bool) -> int:

@@ -124,10 +124,10 @@ def q_sample(x0, t, eps, abar):
 
 # ---- cosine_abar ------------------------------------------------------------------------------
 
-def _cosine(T, s, power=2, first=0, norm=True):
+def _cosine(T, offset, power=2, first=0, norm=True):
     u = torch.arange(first, T + 1, dtype=torch.float64) / T
-    f = ((u + s) / (1 + s) * math.pi / 2).cos() ** power
-    return f / math.cos(s / (1 + s) * math.pi / 2) ** power if norm else f
+    f = ((u + offset) / (1 + offset) * math.pi / 2).cos() ** power
+    return f / math.cos(offset / (1 + offset) * math.pi / 2) ** power if norm else f
 
 
 def _angle(T, angle, norm=True):
@@ -136,64 +136,65 @@ def _angle(T, angle, norm=True):
     return f / f[0] if norm else f
 
 
-def _cosine_beta(T, s, most=1.0):
-    abar = _cosine(T, s)
+def _cosine_beta(T, offset, most=1.0):
+    abar = _cosine(T, offset)
     return (1 - abar[1:] / abar[:-1]).clamp(max=most)
 
 
-def _clipped(T, s=0.008):
-    return torch.cat([torch.ones(1), (1 - _cosine_beta(T, s, 0.999)).cumprod(0)])
+def _clipped(T, offset=0.008):
+    return torch.cat([torch.ones(1), (1 - _cosine_beta(T, offset, 0.999)).cumprod(0)])
 
 
 @problem(
     works="abar falls from 1 to 0 along a squared cosine. To build a chain from it, clip "
           "beta_t = 1 - abar_t / abar_(t-1) at 0.999: the last one is 1.",
     hints=("f(t) = cos^2 of an angle that grows from almost 0 to pi / 2 while t goes from 0 to T.",
-           "The angle is (t / T + s) / (1 + s) * pi / 2; abar_t = f(t) / f(0).",
-           "f = torch.cos((torch.arange(T + 1) / T + s) / ...) ** 2, then f / f[0]."),
+           "The angle is (t / T + offset) / (1 + offset) * pi / 2; abar_t = f(t) / f(0).",
+           "f = torch.cos((torch.arange(T + 1) / T + offset) / ...) ** 2, then f / f[0]."),
     cases=lambda: [(1000,), (10, 0.008), (50, 0.1)],
     mistakes=(
-        (lambda T, s=0.008: _cosine(T, s, norm=False),
+        (lambda T, offset=0.008: _cosine(T, offset, norm=False),
          "abar_0 must be 1, the clean picture: divide by f(0)."),
-        (lambda T, s=0.008: _cosine(T, s, power=1),
-         lambda T, s=0.008: _cosine(T, s, power=1, norm=False),
+        (lambda T, offset=0.008: _cosine(T, offset, power=1),
+         lambda T, offset=0.008: _cosine(T, offset, power=1, norm=False),
          "that is cos, not cos^2: abar is the square of the picture's factor."),
-        (lambda T, s=0.008: _cosine_beta(T, s),
+        (lambda T, offset=0.008: _cosine_beta(T, offset),
          "you return beta_t, not abar_t. And used unclipped, beta_T = 1 divides by zero later, as "
          "1 / sqrt(1 - beta_T)."),
-        (lambda T, s=0.008: _cosine_beta(T, s, 0.999),
-         lambda T, s=0.008: torch.cat([torch.zeros(1), _cosine_beta(T, s, 0.999)]),
+        (lambda T, offset=0.008: _cosine_beta(T, offset, 0.999),
+         lambda T, offset=0.008: torch.cat([torch.zeros(1), _cosine_beta(T, offset, 0.999)]),
          "you return beta_t, not abar_t. Return f(t) / f(0) itself."),
-        (lambda T, s=0.008: _cosine(T, s, first=1),
-         lambda T, s=0.008: _cosine(T, s, first=1, norm=False),
+        (lambda T, offset=0.008: _cosine(T, offset, first=1),
+         lambda T, offset=0.008: _cosine(T, offset, first=1, norm=False),
          "step 0 is missing: return T + 1 numbers, and abar_0 is 1."),
-        (lambda T, s=0.008: _cosine(T, s)[:-1],
-         lambda T, s=0.008: _cosine(T, s, norm=False)[:-1],
+        (lambda T, offset=0.008: _cosine(T, offset)[:-1],
+         lambda T, offset=0.008: _cosine(T, offset, norm=False)[:-1],
          "step T is missing: return T + 1 numbers, for t = 0, 1, ..., T."),
-        (lambda T, s=0.008: _angle(T, lambda u: u + s / (1 + s) * math.pi / 2),
-         lambda T, s=0.008: _angle(T, lambda u: u + s / (1 + s) * math.pi / 2, norm=False),
-         lambda T, s=0.008: _angle(T, lambda u: (u + s / (1 + s)) * math.pi / 2),
-         "brackets: t / T + s belongs together, (t / T + s) / (1 + s), and all of it times pi / 2."),
-        (lambda T, s=0.008: _angle(T, lambda u: (u + s) / (1 + s) * math.pi),
-         lambda T, s=0.008: _angle(T, lambda u: (u + s) / (1 + s) * math.pi, norm=False),
+        (lambda T, offset=0.008: _angle(T, lambda u: u + offset / (1 + offset) * math.pi / 2),
+         lambda T, offset=0.008: _angle(T, lambda u: u + offset / (1 + offset) * math.pi / 2, norm=False),
+         lambda T, offset=0.008: _angle(T, lambda u: (u + offset / (1 + offset)) * math.pi / 2),
+         "brackets: t / T + offset belongs together, (t / T + offset) / (1 + offset), all of it times "
+         "pi / 2."),
+        (lambda T, offset=0.008: _angle(T, lambda u: (u + offset) / (1 + offset) * math.pi),
+         lambda T, offset=0.008: _angle(T, lambda u: (u + offset) / (1 + offset) * math.pi, norm=False),
          "the angle goes to pi, so that abar rises again in the second half: multiply by pi / 2."),
-        (lambda T, s=0.008: _angle(T, lambda u: (u + s) / (1 + s)),
+        (lambda T, offset=0.008: _angle(T, lambda u: (u + offset) / (1 + offset)),
          "pi / 2 is missing: the angle must grow to a quarter of a circle."),
-        (lambda T, s=0.008: _angle(T, lambda u: (u + s) * math.pi / 2),
-         "divide by 1 + s: at t = T the angle must be pi / 2, not more."),
-        (lambda T, s=0.008: _angle(T, lambda u: u / (1 + s) * math.pi / 2),
-         lambda T, s=0.008: _cosine(T, 0.0),
-         "the offset s is not used. It keeps the first steps from being too small."),
-        (lambda T, s=0.008: 1 - _cosine(T, s),
+        (lambda T, offset=0.008: _angle(T, lambda u: (u + offset) * math.pi / 2),
+         "divide by 1 + offset: at t = T the angle must be pi / 2, not more."),
+        (lambda T, offset=0.008: _angle(T, lambda u: u / (1 + offset) * math.pi / 2),
+         lambda T, offset=0.008: _cosine(T, 0.0),
+         "the offset is not used. It keeps the first steps from being too small."),
+        (lambda T, offset=0.008: 1 - _cosine(T, offset),
          "that rises from 0 to 1: it is 1 - abar_t, the variance of the noise."),
     ),
     also=(_clipped,),
 )
-def cosine_abar(T, s=0.008):
-    """The cosine schedule: abar_t = f(t) / f(0), f(t) = cos^2((t / T + s) / (1 + s) * pi / 2).
+def cosine_abar(T, offset=0.008):
+    """The cosine schedule: abar_t = f(t) / f(0), f(t) = cos^2((t / T + offset) / (1 + offset) * pi / 2).
 
-    T: number of steps. s: a small offset. (Nichol & Dhariwal 2021, eq. 17.)
+    T: number of steps. offset: a small number. (Nichol & Dhariwal 2021, eq. 17.)
     Returns abar_0 .. abar_T, (T+1,): it starts at 1 and ends at (almost) 0.
     """
-    f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2) ** 2
+    f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + offset) / (1 + offset) * math.pi / 2) ** 2
     return f / f[0]

@@ -1,4 +1,4 @@
-"""Exercises of notebook 01, the chain: x_t = sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) z_t, step by step."""
+"""Exercises of notebook 01, the chain: x_t = sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) xi_t, step by step."""
 import functools
 
 import torch
@@ -32,21 +32,21 @@ def _noise(f):
     return (path[1:] - (1 - beta).sqrt() * path[:-1]) / beta.sqrt()
 
 
-def _z(f):
+def _fresh(f):
     """The noise with mean 0 in each step: of a path that shrinks wrongly, too."""
     return _noise(f) - _noise(f).mean(dim=(1, 2), keepdim=True)
 
 
 def _related(f, *first):
     """The largest correlation among pictures (1, 0, 2), numbers (2, 0, 1) or steps (0, 1, 2)."""
-    rows = _z(f).permute(*first).flatten(1)
+    rows = _fresh(f).permute(*first).flatten(1)
     return torch.corrcoef(rows).nan_to_num(1.0).fill_diagonal_(0).abs().max()
 
 
 def _normal(f):
     """Whether the quantiles of the noise are those of the normal distribution."""
     share = torch.linspace(0.01, 0.99, 50)
-    return (torch.quantile(_z(f).flatten(), share) - torch.special.ndtri(share)).abs().max() < 0.1
+    return (torch.quantile(_fresh(f).flatten(), share) - torch.special.ndtri(share)).abs().max() < 0.1
 
 
 # 9,216 numbers per step: a mean is uncertain by 0.011, a standard deviation by 0.008
@@ -66,7 +66,7 @@ _CHAIN_RULES = (
     (lambda f: _noise(f).min() < -0.01,
      "the noise is never negative: torch.rand is uniform on 0 .. 1. Use torch.randn."),
     (lambda f: _related(f, 1, 0, 2) < 0.6 and _related(f, 2, 0, 1) < 0.6,
-     "some pictures, colours or pixels share their noise. Draw z with the full shape of x0."),
+     "some pictures, colours or pixels share their noise. Draw it with the full shape of x0."),
     (lambda f: _path(f)[-1].mean() < 5,
      "the picture is not shrunk: without sqrt(1 - beta) the sd at T is above 1, and the mean "
      "never goes to 0."),
@@ -76,15 +76,15 @@ _CHAIN_RULES = (
     (lambda f: torch.corrcoef(_path(f)[-2:].flatten(1))[0, 1] > 0.3,
      "each x_t is drawn anew from x_0. In a chain x_t grows out of x_(t-1)."),
     (lambda f: _related(f, 0, 1, 2) < 0.5,
-     "the same z comes back: the steps must be independent, so draw a new z in each of them."),
+     "the same noise comes back: the steps must be independent, so draw a new one in each of them."),
     (lambda f: (_means(f) - 1).abs().max() < 0.03,
      "the first step shrinks rightly, later ones do not: step t uses betas[t - 1], also to shrink."),
-    (lambda f: (_z(f)[0].std() - _BETAS[0].sqrt()).abs() > 0.05,
-     "the noise has the variance beta^2: multiply z by sqrt(beta_t), not by beta_t."),
-    (lambda f: (_z(f)[0].std() - 1).abs() < 0.05,
-     "the noise has the wrong size, in the first step already: multiply z by sqrt(beta_t), so that its "
+    (lambda f: (_fresh(f)[0].std() - _BETAS[0].sqrt()).abs() > 0.05,
+     "the noise has the variance beta^2: multiply it by sqrt(beta_t), not by beta_t."),
+    (lambda f: (_fresh(f)[0].std() - 1).abs() < 0.05,
+     "the noise has the wrong size, in the first step already: multiply it by sqrt(beta_t), so that its "
      "variance is what the shrinking took away."),
-    (lambda f: (_z(f).std(dim=(1, 2)) - 1).abs().max() < 0.05,
+    (lambda f: (_fresh(f).std(dim=(1, 2)) - 1).abs().max() < 0.05,
      "the steps do not have the variances betas: step t uses betas[t - 1], in this order."),
     (_normal, "the noise has the right mean and variance, but it is not normal. Use torch.randn."),
 )
@@ -92,21 +92,21 @@ _CHAIN_RULES = (
 
 @problem(
     works="t small steps, shrink and add, in a chain that keeps the variance at 1.",
-    hints=("One step is x_t = sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) z_t, with a new z_t each time.",
+    hints=("One step is x_t = sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) xi_t, with a new xi_t each time.",
            "Start a list with x0, loop over betas, append, and torch.stack at the end.",
-           "z = torch.randn(x.shape, generator=gen); x = (1 - b).sqrt() * x + ... * z"),
+           "fresh = torch.randn(x.shape, generator=gen); x = (1 - b).sqrt() * x + ... * fresh"),
     cases=lambda: [_chain_case()],
     limits=_CHAIN_RULES,
     exact=False,
 )
 def forward_chain(x0, betas, gen):
-    """Walk the chain: x_t = sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) z_t, z_t ~ N(0, I).
+    """Walk the chain: x_t = sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) xi_t, xi_t ~ N(0, I).
 
     x0: (B, C, H, W). betas: (T,), betas[0] belongs to step 1. gen: a torch.Generator (CPU) for the noise.
     Returns the whole path, (T+1, B, C, H, W), path[0] = x0.
     """
     path = [x0]
     for beta in betas:
-        z = torch.randn(x0.shape, generator=gen).to(x0)
-        path.append((1 - beta).sqrt() * path[-1] + beta.sqrt() * z)
+        fresh = torch.randn(x0.shape, generator=gen).to(x0)
+        path.append((1 - beta).sqrt() * path[-1] + beta.sqrt() * fresh)
     return torch.stack(path)
