@@ -34,8 +34,9 @@ def example(n=2):
 
 def written_out(model, tokens, text):
     """Logits of every picture token from the whole sequence at once, (B, n, codebook_size)."""
-    x = torch.cat([model._text(text), model.token_embed(model.ids(tokens)[:, :-1]) + model.places()[:-1]], 1)
-    return model.to_tokens(model.body(x)[:, model.length - 1:])
+    ids = model.ids(tokens)
+    x = torch.cat([model._text(text), model.cells(ids)[:, :-1]], dim=1)
+    return model.to_tokens(model.body(x)[:, model.length - 1:], ids)
 
 
 @torch.no_grad()
@@ -73,12 +74,24 @@ def test_each_place_has_the_ids_of_its_own_code():
     model, (tokens, _) = build(DALLE), example()
     ids = model.ids(tokens)
     assert ((ids >= 7) == (torch.arange(12) % 2 == 1)).all()
-    h = torch.randn(1, 12, 32)
-    logits = model.to_tokens(h)
+    h = torch.randn(2, 6, 32)
     first, second = model.token_embed.weight[:7], model.token_embed.weight[7:14]
-    for place, own in ((2, first), (5, second)):
-        torch.testing.assert_close(logits[:, place], h[:, place] @ own.T)
-    torch.testing.assert_close(model.to_tokens(h[:, 3:], first=3), logits[:, 3:])
+    logits = model.to_tokens(h, ids)
+    torch.testing.assert_close(logits[:, 0::2], h @ first.T)
+    own = h + model.token_embed(ids[:, 0::2])
+    torch.testing.assert_close(logits[:, 1::2], (h + model.within(own)) @ second.T)
+
+
+@torch.no_grad()
+def test_the_second_token_of_a_cell_hears_of_the_first_and_not_of_itself():
+    model, (tokens, text) = build(DALLE), example()
+    before = written_out(model, tokens, text)
+    for code, heard in ((0, True), (1, False)):
+        changed = tokens.clone()
+        changed[:, 1, 4 + code] = (changed[:, 1, 4 + code] + 1) % 7  # a token of the last cell
+        after = written_out(model, changed, text)
+        torch.testing.assert_close(after[:, :11], before[:, :11])
+        assert torch.allclose(after[:, 11], before[:, 11]) != heard
 
 
 @torch.no_grad()
@@ -94,7 +107,7 @@ def test_the_masked_one_sees_both_sides_and_no_padding():
 
 @torch.no_grad()
 def test_every_place_has_a_vector_of_its_own():
-    assert len({tuple(v) for v in build(DALLE).places().tolist()}) == 12
+    assert len({tuple(v) for v in build(DALLE).places().tolist()}) == 6
 
 
 def test_the_masked_loss_counts_hidden_tokens_alone():
@@ -175,7 +188,7 @@ def test_the_truth_to_be_said_is_never_misread(monkeypatch):
     """Only what is read is replaced: with the right logits at hand, the loss of the picture stays 0."""
     model, (tokens, _) = build(DALLE, wrong=0.5).train(), example()
     sure = 50.0 * F.one_hot(tokens.flatten(1), 7).float()
-    monkeypatch.setattr(model, "to_tokens", lambda h: sure)
+    monkeypatch.setattr(model, "to_tokens", lambda h, ids: sure)
     assert model.loss(tokens, nothing(2, 5)).item() < 1e-5
 
 

@@ -1,16 +1,18 @@
-"""Transformers that generate pictures as tokens: words and picture tokens in one sequence.
+"""Transformers that generate pictures as tokens: words and the cells of a picture in one sequence.
 
 | network | order | source |
 |---|---|---|
 | DALLE | one token after the other, each from all before it | Ramesh et al. 2021 (DALL-E) |
 | MaskGIT | any, several at once, each from all that are known | Chang et al. 2022 (MaskGIT) |
 
-A sequence is `length` words, padded, and then the picture's tokens, row by row. For DALLE
+A sequence is `length` words, padded, and then the picture's cells, row by row, each with `codes` tokens. For
+DALLE
 
     ln p(text, picture) = sum over i of ln p(token i | the tokens before it)
 """
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +34,10 @@ class TokenTransformer(nn.Module):
     different things, so each has ids of its own: token k of code c is id c * codebook_size + k. causal: each
     position sees itself and what came before. dropout: in the layers. The vector of an id serves twice, when
     the id is read and as the weights of its logit (Press & Wolf 2017).
+
+    The transformer reads a cell as one vector, the sum of those of its tokens, and says one vector h for a
+    cell that comes. From h follow the logits of the first token; from h and that, by a small network, those
+    of the second (Lee et al. 2022, RQ-Transformer): half as many positions as there are tokens.
     """
 
     def __init__(self, vocabulary: int, length: int, codebook_size: int, grid: Sequence[int] = (8, 8),
@@ -47,14 +53,16 @@ class TokenTransformer(nn.Module):
             nn.init.normal_(embed.weight, std=0.02)  # as small as the places, and as logits need them
         self.word_places = positions(length, width)
         self.rows, self.columns = positions(grid[0], width), positions(grid[1], width)
-        self.in_cell = positions(codes, width)
         self.body = Transformer(width, depth, heads, causal, dropout)
+        if codes > 1:
+            self.within = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(),
+                                        nn.Linear(2 * width, width))
         which = torch.arange(self.n) % codes  # the code of each place
         self.register_buffer("offset", which * codebook_size, persistent=False)
 
     def places(self) -> Tensor:
-        """A vector for the place of every picture token, (n, width): of its row, its column, its code."""
-        return (self.rows[:, None, None] + self.columns[:, None] + self.in_cell).flatten(0, 2)
+        """A vector for the place of every cell, (cells, width): of its row and of its column."""
+        return (self.rows[:, None] + self.columns).flatten(0, 1)
 
     def ids(self, tokens: Tensor) -> Tensor:
         """Tokens (B, rows, columns codes) -> their ids, in a row (B, n)."""
@@ -64,21 +72,38 @@ class TokenTransformer(nn.Module):
                              f"{checks.kind(tokens)}")
         return tokens.flatten(1) + self.offset
 
-    def to_tokens(self, h: Tensor, first: int = 0) -> Tensor:
-        """Vectors (B, m, width) at the places from `first` on -> logits of the tokens that can stand there,
-        (B, m, codebook_size): those of the place's own code."""
-        vectors = self.token_embed.weight[:self.codes * self.codebook_size].unflatten(0, (self.codes, -1))
-        parts = [h[:, k::self.codes] @ vectors[(first + k) % self.codes].T for k in range(self.codes)]
-        logits = h.new_empty(*h.shape[:2], self.codebook_size, dtype=parts[0].dtype)
-        for k, part in enumerate(parts):
-            logits[:, k::self.codes] = part
-        return logits
+    def cells(self, ids: Tensor) -> Tensor:
+        """The ids of all tokens, (B, n) -> what the transformer reads of each cell, (B, cells, width)."""
+        return self.token_embed(ids).unflatten(1, (-1, self.codes)).sum(2) + self.places()
+
+    def to_tokens(self, h: Tensor, ids: Tensor) -> Tensor:
+        """Vectors of cells (B, m, width) and the ids of their tokens (B, m codes) -> the logits of all these
+        tokens, (B, m codes, codebook_size), each from h and from the cell's tokens before it."""
+        before = self.token_embed(ids).unflatten(1, (-1, self.codes)).cumsum(2)
+        logits = [self.logits_of(k, h, before[:, :, k - 1]) for k in range(self.codes)]
+        return torch.stack(logits, dim=2).flatten(1, 2)
+
+    def logits_of(self, code: int, h: Tensor, before: Tensor) -> Tensor:
+        """Logits of a cell's token number `code`, (..., codebook_size), from h (..., width) and from the sum
+        of the vectors of its tokens before that one; the first has none."""
+        if code:
+            h = h + self.within(h + before)
+        return h @ self.token_embed.weight[code * self.codebook_size:][:self.codebook_size].T
 
     def _text(self, text: Tensor) -> Tensor:
         if text.ndim != 2 or text.shape[1] != self.length or text.dtype != torch.long:
             raise ValueError(f"text must be the numbers of words (B, {self.length}), given "
                              f"{checks.kind(text)}")
         return self.word_embed(text) + self.word_places
+
+
+@dataclass
+class Memory:
+    """What DALLE knows while it draws. layers: keys and values of what was read. h (B, width): what it says
+    of the cell that comes. cell (B, width): the sum of the vectors of that cell's tokens so far."""
+    layers: list[Cache]
+    h: Tensor | None = None
+    cell: Tensor | float = field(default=0.0)
 
 
 @checks.typed
@@ -95,9 +120,8 @@ class DALLE(TokenTransformer):
         """-ln p a token, (): 1/8 that of the words, 7/8 that of the picture, each a mean. tokens (B, rows,
         columns codes), text (B, length)."""
         ids = self.misread(self.ids(tokens))
-        x = torch.cat([self._text(text), self.token_embed(ids[:, :-1]) + self.places()[:-1]], dim=1)
-        h = self.body(x)
-        say, draw = self.to_words(h[:, :self.length - 1]), self.to_tokens(h[:, self.length - 1:])
+        h = self.body(torch.cat([self._text(text), self.cells(ids)[:, :-1]], dim=1))
+        say, draw = self.to_words(h[:, :self.length - 1]), self.to_tokens(h[:, self.length - 1:], ids)
         words = F.cross_entropy(say.flatten(0, 1), text[:, 1:].flatten(), ignore_index=PAD)
         picture = F.cross_entropy(draw.flatten(0, 1), tokens.flatten())
         return TEXT_SHARE * words.nan_to_num() + (1 - TEXT_SHARE) * picture
@@ -116,19 +140,23 @@ class DALLE(TokenTransformer):
         return torch.where(torch.rand(ids.shape, device=ids.device) < share, other, ids)
 
     @checks.typed
-    def read(self, text: Tensor) -> tuple[Tensor, list[Cache]]:
-        """Logits of the first picture token, (B, codebook_size), and what the layers remember of the text."""
-        memory = [Cache() for _ in self.body.blocks]
-        h = self.body(self._text(text), memory=memory)
-        return self.to_tokens(h[:, -1:])[:, 0], memory
+    def read(self, text: Tensor) -> tuple[Tensor, Memory]:
+        """Logits of the first picture token, (B, codebook_size), and what is remembered of the text."""
+        memory = Memory([Cache() for _ in self.body.blocks])
+        memory.h = self.body(self._text(text), memory=memory.layers)[:, -1]
+        return self.logits_of(0, memory.h, 0), memory
 
     @checks.typed
-    def follow(self, token: Tensor, place: int, memory: list[Cache]) -> Tensor:
-        """Logits of the token after `place`, (B, codebook_size), when `token` (B,) stands there. The layers
-        look up what they computed for the others in `memory`, and add to it."""
-        x = self.token_embed(token + self.offset[place]) + self.places()[place]
-        h = self.body(x[:, None], memory=memory)
-        return self.to_tokens(h, place + 1)[:, 0]
+    def follow(self, token: Tensor, place: int, memory: Memory) -> Tensor:
+        """Logits of the token after `place`, (B, codebook_size), when `token` (B,) stands there. A cell that
+        is complete is read by the transformer, which looks up in `memory` what it computed for the others.
+        """
+        memory.cell = memory.cell + self.token_embed(token + self.offset[place])
+        code = (place + 1) % self.codes
+        if code == 0:
+            x = memory.cell + self.places()[place // self.codes]
+            memory.h, memory.cell = self.body(x[:, None], memory=memory.layers)[:, 0], 0.0
+        return self.logits_of(code, memory.h, memory.cell)
 
 
 @checks.typed
@@ -142,9 +170,10 @@ class MaskGIT(TokenTransformer):
     @checks.typed
     def logits(self, ids: Tensor, text: Tensor) -> Tensor:
         """What stands at each place, (B, n, codebook_size), given the known ids (B, n)."""
-        x = torch.cat([self._text(text), self.token_embed(ids) + self.places()], dim=1)
-        known = torch.cat([text != PAD, torch.ones_like(ids, dtype=torch.bool)], dim=1)
-        return self.to_tokens(self.body(x, known)[:, self.length:])
+        cells = self.cells(ids)
+        known = torch.cat([text != PAD, cells.new_ones(cells.shape[:2], dtype=torch.bool)], dim=1)
+        h = self.body(torch.cat([self._text(text), cells], dim=1), known)
+        return self.to_tokens(h[:, self.length:], ids)
 
     @checks.typed
     def loss(self, tokens: Tensor, text: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def token_recipe(kind, steps: int, **more) -> Recipe:
     def make(split="train", device=None, store=SHIPPED):
         emoji, z = data.emoji(64, split=split), latent_models.latents(CODEC, split, store)
         tokens = store.load(CODEC).pack(z)
-        for batch in batches.caption_batches(emoji, tokens, words, 32, device):
+        for batch in batches.caption_batches(emoji, tokens, words, 64, device):
             yield {"tokens": batch["x_0"], "text": batch["text"]}
     build = partial(kind, len(words), words.length, math.prod(VQAutoencoder.levels), codes=2, dropout=0.1,
                     **more)
@@ -39,10 +39,10 @@ def system(model, store: Store) -> DallE:
 @recipe
 def dalle() -> Recipe:
     """Text to picture tokens, one after the other: the transformer of a small DALL-E."""
-    return token_recipe(DALLE, 4_000, wrong=0.05)
+    return token_recipe(DALLE, 5_000, wrong=0.1)
 
 
 @recipe
 def maskgit() -> Recipe:
     """Text to picture tokens, several at once: the same transformer without an order."""
-    return token_recipe(MaskGIT, 3_500)
+    return token_recipe(MaskGIT, 5_000)
