@@ -1,9 +1,9 @@
 """All systems on the same held-out captions. Writes benchmarks/heldout.csv, which notebook 08 plots.
 
-    python benchmarks/heldout.py            # about an hour on two CPU cores; goes on where it stopped
+    python benchmarks/heldout.py            # about half an hour on two CPU cores; goes on where it stopped
     python benchmarks/heldout.py imagen     # the systems whose names begin so, anew
 
-Four pictures for each of the 347 captions, with the settings that dials.py found best on other captions. One
+Two pictures for each of the 347 captions, with the settings that dials.py found best on other captions. One
 row for each system and concept: the means over that concept's pictures, so that intervals can be found by
 drawing concepts. "real" are the pictures whose captions these are. "copying" is the distance, in the features
 of our classifier, to the nearest training picture; "seconds" are for one picture at a time, on this machine,
@@ -20,12 +20,12 @@ from tqdm.auto import tqdm
 
 from course_lib import data, features, recipes
 
-SEEDS = 4
+SEEDS = 2
 PATH = Path(__file__).with_suffix(".csv")
 SYSTEMS = {  # name -> (what is loaded, options of load, settings of generate, network calls a picture)
     "Stable Diffusion": ("sd64", {}, {"w": 2.0}, 40),
-    "DALL-E": ("dalle", {}, {}, 256),
-    "DALL-E, best of 8": ("dalle", {}, {"best_of": 8}, 8 * 256),
+    "DALL-E": ("dalle", {}, {}, 128),
+    "DALL-E, best of 8": ("dalle", {}, {"best_of": 8}, 8 * 128),
     "DALL-E, masked": ("maskgit", {}, {}, 24),
     "DALL-E 2, diffusion prior": ("unclip", {}, {}, 80),
     "DALL-E 2, autoregressive prior": ("unclip", {"prior": "autoregressive"}, {}, 72),
