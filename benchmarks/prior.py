@@ -2,10 +2,11 @@
 
     python benchmarks/prior.py              # about ten minutes on two CPU cores
 
-The decoder of `unclip`, told an embedding and no text, draws two pictures for every held-out caption. The
-embedding is that of the real picture; or drawn by one of the priors for the caption; or the caption's own; or
-that, moved by the mean difference between pictures and captions of the training split; or, for a chance
-line, that of the real picture of another row. Intervals by drawing concepts; of KID, by drawing pictures.
+The decoder of `unclip`, told an embedding and no text, draws two pictures for every held-out caption; in the
+last two rows it is told the caption, alone and beside the embedding of the diffusion prior. The embedding is
+that of the real picture; or drawn by one of the priors for the caption; or the caption's own; or that, moved
+by the mean difference between pictures and captions of the training split; or, for a chance line, that of
+the real picture of another row. Intervals by drawing concepts; of KID, by drawing pictures.
 """
 from pathlib import Path
 
@@ -52,13 +53,17 @@ def main() -> None:
                "diffusion prior": lambda seed: system.intermediate(captions, seed),
                "autoregressive prior": lambda seed: ar.intermediate(captions, seed),
                "the text's + mean gap": lambda seed: moved, "the text's own": lambda seed: text,
-               "another picture's (chance)": lambda seed: true[other]}
+               "another picture's (chance)": lambda seed: true[other],
+               "the caption alone": lambda seed: torch.zeros_like(true)}
+    sources["the caption + diffusion prior"] = sources["diffusion prior"]
     rows = []
     for name, source in tqdm(sources.items()):
         scores, fake = {}, []
         for seed in range(SEEDS):
             e = source(seed)
-            x = torch.cat([system.picture(e[i:i + 64], seed=1_000 * seed + i) for i in range(0, len(e), 64)])
+            texts = captions if name.startswith("the caption") else None
+            x = torch.cat([system.picture(e[i:i + 64], texts and texts[i:i + 64], seed=1_000 * seed + i)
+                           for i in range(0, len(e), 64)])
             fake.append(look(x))
             for key, v in judge(x, every).items():
                 scores.setdefault(key, []).append(v)

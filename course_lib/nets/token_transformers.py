@@ -73,8 +73,9 @@ class TokenTransformer(nn.Module):
         return tokens.flatten(1) + self.offset
 
     def cells(self, ids: Tensor) -> Tensor:
-        """The ids of all tokens, (B, n) -> what the transformer reads of each cell, (B, cells, width)."""
-        return self.token_embed(ids).unflatten(1, (-1, self.codes)).sum(2) + self.places()
+        """The ids of the first m cells' tokens, (B, m codes) -> what the transformer reads, (B, m, width)."""
+        x = self.token_embed(ids).unflatten(1, (-1, self.codes)).sum(2)
+        return x + self.places()[:x.shape[1]]
 
     def to_tokens(self, h: Tensor, ids: Tensor) -> Tensor:
         """Vectors of cells (B, m, width) and the ids of their tokens (B, m codes) -> the logits of all these
@@ -120,7 +121,7 @@ class DALLE(TokenTransformer):
         """-ln p a token, (): 1/8 that of the words, 7/8 that of the picture, each a mean. tokens (B, rows,
         columns codes), text (B, length)."""
         ids = self.misread(self.ids(tokens))
-        h = self.body(torch.cat([self._text(text), self.cells(ids)[:, :-1]], dim=1))
+        h = self.body(torch.cat([self._text(text), self.cells(ids[:, :-self.codes])], dim=1))
         say, draw = self.to_words(h[:, :self.length - 1]), self.to_tokens(h[:, self.length - 1:], ids)
         words = F.cross_entropy(say.flatten(0, 1), text[:, 1:].flatten(), ignore_index=PAD)
         picture = F.cross_entropy(draw.flatten(0, 1), tokens.flatten())

@@ -65,7 +65,8 @@ def looks_back(q: Tensor, k: Tensor) -> Tensor:
     sum to 1. The queries are those of the last M of the N tokens, and none looks ahead."""
     far = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
     ahead = far.triu(1 + k.shape[2] - q.shape[2])
-    return (q @ k.transpose(2, 3) / q.shape[3] ** 0.5).masked_fill(ahead, -torch.inf).softmax(3).to(k.dtype)
+    look = (q @ k.transpose(2, 3) / q.shape[3] ** 0.5).masked_fill(ahead, -torch.inf)
+    return look.softmax(3).to(k.dtype)
 
 
 @checks.typed
