@@ -314,6 +314,21 @@ def test_an_endless_loop_ends(f, where, capsys, monkeypatch):
     assert "takes longer than 0.3 seconds" in text_of(capsys)
 
 
+@pytest.mark.parametrize("by", ["signal", "thread"])
+def test_a_right_answer_may_wait_for_the_processor(by, capsys, monkeypatch):
+    """The limit counts what the answer uses, so on a busy machine a right one is not called endless."""
+    if by == "thread":
+        monkeypatch.delattr(signal, "setitimer", raising=False)
+
+    naps = [1.5]  # once
+
+    def waits(*args):
+        time.sleep(naps.pop() if naps else 0)
+        return right_q(*args)
+    assert exercise("forward.q_sample", seconds=1)(waits) is not find("forward.q_sample").reference
+    assert "✓" in text_of(capsys)
+
+
 def test_the_time_limit_comes_to_its_end():
     exercise("forward.q_sample", seconds=0.2)(right_q)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

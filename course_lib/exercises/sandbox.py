@@ -14,6 +14,7 @@ import threading
 import types
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from time import monotonic, process_time
 
 import numpy as np
 import torch
@@ -40,10 +41,16 @@ class Ended(Exception):
 
 # ---- Time --------------------------------------------------------------------------------------
 
+PATIENCE = 6  # so many times as long by the clock, where other programs leave little of the processor
+
+
 def within(seconds: float, work: Callable):
-    """work(), or TimeUp if it takes longer. It strikes every 0.1 s: a bare `except:` may swallow it once."""
+    """work(), or TimeUp if it takes longer, in seconds of the processor: on a busy machine the clock runs
+    faster. It strikes every 0.1 s: a bare `except:` may swallow it once."""
     by_signal = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-    stop = (_strike_by_signal if by_signal else _strike_by_thread)(seconds)
+    clock, used = monotonic(), process_time()
+    over = lambda: process_time() - used >= seconds or monotonic() - clock >= PATIENCE * seconds
+    stop = (_strike_by_signal if by_signal else _strike_by_thread)(seconds, over)
     try:
         try:
             return work()
@@ -53,9 +60,10 @@ def within(seconds: float, work: Callable):
         stop()
 
 
-def _strike_by_signal(seconds):
+def _strike_by_signal(seconds, over):
     def strike(*_):
-        raise TimeUp
+        if over():
+            raise TimeUp
     handler = signal.signal(signal.SIGALRM, strike)
     timer = signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
 
@@ -65,21 +73,22 @@ def _strike_by_signal(seconds):
     return stop
 
 
-def _strike_by_thread(seconds):
+def _strike_by_thread(seconds, over):
     """On Windows, and outside the main thread: a watcher sends the exception into the watched thread."""
-    watched, over = ctypes.c_ulong(threading.get_ident()), threading.Event()
+    watched, done = ctypes.c_ulong(threading.get_ident()), threading.Event()
     send = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
     def watch():
         pause = seconds
-        while not over.wait(pause):
-            send(watched, ctypes.py_object(TimeUp))
+        while not done.wait(pause):
+            if over():
+                send(watched, ctypes.py_object(TimeUp))
             pause = 0.1
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
 
     def stop():
-        over.set()
+        done.set()
         watcher.join()
         send(watched, None)  # takes back what was sent and has not struck yet
     return stop
