@@ -350,6 +350,7 @@ def test_the_stop_button_binds_the_reference():
     script = textwrap.dedent("""
         import os, signal
         from course_lib.exercises import exercise, find
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore it
         @exercise("scores.kid")
         def kid(x, y):
             os.kill(os.getpid(), signal.SIGINT)
