@@ -12,7 +12,7 @@ DALLE
 """
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -80,13 +80,13 @@ class TokenTransformer(nn.Module):
     def to_tokens(self, h: Tensor, ids: Tensor) -> Tensor:
         """Vectors of cells (B, m, width) and the ids of their tokens (B, m codes) -> the logits of all these
         tokens, (B, m codes, codebook_size), each from h and from the cell's tokens before it."""
-        before = self.token_embed(ids).unflatten(1, (-1, self.codes)).cumsum(2)
-        logits = [self.logits_of(k, h, before[:, :, k - 1]) for k in range(self.codes)]
+        own = self.token_embed(ids).unflatten(1, (-1, self.codes))
+        logits = [self.logits_of(k, h, own[:, :, :k].sum(2)) for k in range(self.codes)]
         return torch.stack(logits, dim=2).flatten(1, 2)
 
-    def logits_of(self, code: int, h: Tensor, before: Tensor) -> Tensor:
+    def logits_of(self, code: int, h: Tensor, before: Tensor | float) -> Tensor:
         """Logits of a cell's token number `code`, (..., codebook_size), from h (..., width) and from the sum
-        of the vectors of its tokens before that one; the first has none."""
+        of the vectors of its tokens before that one: 0 for the first."""
         if code:
             h = h + self.within(h + before)
         return h @ self.token_embed.weight[code * self.codebook_size:][:self.codebook_size].T
@@ -104,7 +104,7 @@ class Memory:
     of the cell that comes. cell (B, width): the sum of the vectors of that cell's tokens so far."""
     layers: list[Cache]
     h: Tensor | None = None
-    cell: Tensor | float = field(default=0.0)
+    cell: Tensor | float = 0.0
 
 
 @checks.typed
